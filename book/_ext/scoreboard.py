@@ -1,0 +1,191 @@
+"""The scoreboard: every claim of every chapter with its verdict, read from the committed notebooks and nothing else.
+
+Two directives. `{scoreboard}` is the table; `{scoreboard-summary}` one sentence that counts it. A chapter's ledger is
+the output of type `application/vnd.alignlab.ledger+json` in its notebook. The numbers stand in one place only, so that
+the page cannot disagree with a chapter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+from book_toc import notebooks
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+MIME = "application/vnd.alignlab.ledger+json"
+VERDICTS = {
+    "claim": ("reproduced", "direction only", "not reproduced", "opposite"),
+    "control": ("held", "broken"),
+}
+TEXTS = ("id", "statement", "paper", "source", "expect", "unit")
+
+
+def ledgers(file: Path) -> list[dict]:
+    """The ledgers in the outputs of a notebook, checked.
+
+    Raises:
+        ValueError: naming the notebook and what is wrong with it.
+    """
+    try:
+        notebook = json.loads(file.read_text("utf-8"))
+        outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"{file.name} is not a notebook that can be read: {e}") from None
+    found = [o["data"][MIME] for o in outputs if MIME in o.get("data", {})]
+    for ledger in found:
+        if isinstance(ledger, (str, list)):  # some tools store JSON outputs as text
+            try:
+                ledger = json.loads("".join(ledger))
+            except (ValueError, TypeError) as e:
+                raise ValueError(f"{file.name}: the ledger is not JSON: {e}") from None
+        problem = fault(ledger)
+        if problem:
+            raise ValueError(f"{file.name}: {problem}")
+    return [json.loads("".join(x)) if isinstance(x, (str, list)) else x for x in found]
+
+
+def fault(ledger: object) -> str | None:
+    """What is wrong with a ledger, or None."""
+    if not isinstance(ledger, dict) or ledger.get("schema") != 1:
+        return "the ledger does not say schema 1"
+    for name in ("chapter", "title", "profile"):
+        if not isinstance(ledger.get(name), str):
+            return f"the ledger has no {name}"
+    seeds, entries = ledger.get("seeds"), ledger.get("entries")
+    if not isinstance(seeds, list) or not seeds or not isinstance(entries, list):
+        return "the ledger needs a list of seeds and a list of entries"
+    ids = set()
+    for entry in entries:
+        if not isinstance(entry, dict):
+            return f"an entry of the ledger is no object: {entry!r}"
+        where = f"the entry {entry.get('id')!r}"
+        for name in TEXTS:
+            if not isinstance(entry.get(name), str):
+                return f"{where} has no {name}"
+        if entry["id"] in ids or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", entry["id"]):
+            return f"{where} needs an id of its own, in small letters, digits and hyphens"
+        ids.add(entry["id"])
+        if entry.get("kind") not in VERDICTS:
+            return f"{where} has the unknown kind {entry.get('kind')!r}: claim or control"
+        if entry.get("verdict") not in VERDICTS[entry["kind"]]:
+            known = ", ".join(VERDICTS[entry["kind"]])
+            return f"{where} has the unknown verdict {entry.get('verdict')!r}: a {entry['kind']} has one of {known}"
+        values = entry.get("values")
+        if not isinstance(values, list) or len(values) != len(seeds):
+            return f"{where} needs one value for each of the seeds {seeds}"
+        for value in [entry.get("mean"), entry.get("margin"), *values]:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                return f"{where} has {value!r} where a finite number is due"
+    return None
+
+
+def collect(directive: SphinxDirective) -> list[tuple[str, dict]]:
+    """(docname, ledger) for every ledger of the book; the page is built again when one of the files changes."""
+    root = Path(directive.env.srcdir)
+    directive.env.note_dependency(str(root / "_toc.yml"))
+    found = []
+    for docname, file in notebooks(root).items():
+        directive.env.note_dependency(str(file))
+        try:
+            found += [(docname, ledger) for ledger in ledgers(file)]
+        except ValueError as e:
+            raise ExtensionError(f"scoreboard: {e}") from None
+    return found
+
+
+NOTHING = "No chapter has measured anything yet: the scoreboard is empty."
+
+
+def cited(env, key: str) -> bool:
+    """Is `key` an entry of the bibliography? A source may also be plain text, or missing for a control of our own."""
+    return any(
+        re.search(rf"^@\w+\{{\s*{re.escape(key)}\s*,", (Path(env.srcdir) / bib).read_text("utf-8"), re.MULTILINE)
+        for bib in env.config.bibtex_bibfiles
+    )
+
+
+def amount(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+class Scoreboard(SphinxDirective):
+    """The table: chapter, statement, paper, expectation, ours with every seed, verdict."""
+
+    has_content = False
+    head = ("Chapter", "Claim or control", "Paper", "Required here", "Ours: mean [every seed]", "Verdict")
+    widths = (16, 28, 17, 12, 14, 13)
+
+    def run(self) -> list[nodes.Node]:
+        rows = [(doc, ledger, entry) for doc, ledger in collect(self) for entry in ledger["entries"]]
+        if not rows:
+            return [nodes.paragraph("", NOTHING)]
+        table = nodes.table("", classes=["ledger", "scoreboard"])
+        group = nodes.tgroup("", cols=len(self.head))
+        group += [nodes.colspec("", colwidth=w) for w in self.widths]
+        group += nodes.thead("", self.row([[nodes.Text(h)] for h in self.head]))
+        group += nodes.tbody("", *[self.entry(*row) for row in rows])
+        table += group
+        return [nodes.container("", table, classes=["ledger-box"])]
+
+    def row(self, cells: list[list[nodes.Node]], **attributes) -> nodes.row:
+        return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells], **attributes)
+
+    def entry(self, docname: str, ledger: dict, entry: dict) -> nodes.row:
+        chapter = addnodes.pending_xref(
+            "", nodes.inline("", ledger["title"]), refdomain="std", reftype="doc", reftarget="/" + docname,
+            refdoc=self.env.docname, refexplicit=True, refwarn=True,
+        )  # fmt: skip
+        kind = [nodes.emphasis("", "Control: ")] if entry["kind"] == "control" else []
+        paper: list[nodes.Node] = [nodes.Text(entry["paper"])]
+        if entry["source"] and cited(self.env, entry["source"]):
+            paper += [nodes.Text(" "), *self.parse_inline(f"{{cite:p}}`{entry['source']}`", lineno=self.lineno)[0]]
+        elif entry["source"]:
+            paper.append(nodes.Text(f" ({entry['source']})"))
+        each = ", ".join(map(amount, entry["values"]))
+        verdict = entry["verdict"]
+        return self.row(
+            [
+                [chapter],
+                [*kind, nodes.Text(entry["statement"])],
+                paper,
+                [nodes.Text(f"{entry['expect']} {entry['unit']}")],
+                [nodes.strong("", amount(entry["mean"])), nodes.Text(f" [{each}]")],
+                [nodes.inline("", verdict, classes=["verdict", f"verdict-{verdict.replace(' ', '-')}"])],
+            ],
+            ids=[f"{ledger['chapter']}-{entry['id']}"],
+        )
+
+
+class Summary(SphinxDirective):
+    """One sentence that counts the scoreboard."""
+
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        return [nodes.paragraph("", sentence(collect(self)))]
+
+
+def sentence(found: list[tuple[str, dict]]) -> str:
+    """How many claims and controls, over how many chapters, by verdict. Verdicts that nobody got are named too."""
+    entries = [entry for _, ledger in found for entry in ledger["entries"]]
+    if not entries:
+        return NOTHING
+    chapters = len({doc for doc, ledger in found if ledger["entries"]})
+    parts = []
+    for kind, verdicts in VERDICTS.items():
+        mine = [e["verdict"] for e in entries if e["kind"] == kind]
+        counts = ", ".join(f"{mine.count(v)} {v}" for v in verdicts)
+        parts.append(f"{len(mine)} {kind}{'' if len(mine) == 1 else 's'} ({counts})")
+    return f"So far: {parts[0]} and {parts[1]}, from {chapters} chapter{'' if chapters == 1 else 's'}."
+
+
+def setup(app):
+    app.add_directive("scoreboard", Scoreboard)
+    app.add_directive("scoreboard-summary", Summary)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,142 @@
+"""Trained models on disk, keyed by everything that made them.
+
+An entry is a folder with the model, its tokenizer and a manifest of checksums. It is written beside its place and
+moved there in one step, so a run that is killed leaves either a whole entry or none. Two processes that want the same
+model wait for each other on a lock file, and the second one loads what the first one made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+MANIFEST = "manifest.json"
+# Whatever shapes a base model: a change in one of these makes every older entry unreachable.
+MODULES = ("world", "text", "tokens", "model", "train")
+
+
+class DamagedEntry(RuntimeError):
+    """An entry whose files are not what its manifest says."""
+
+
+def folder() -> Path:
+    """Where entries live: `$ALIGNLAB_CACHE`, else `alignlab` in the user's cache folder."""
+    if os.environ.get("ALIGNLAB_CACHE"):
+        return Path(os.environ["ALIGNLAB_CACHE"])
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "alignlab"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "alignlab"
+
+
+def key(settings: dict, modules: Iterable[str] = MODULES, also: Iterable[Callable] = ()) -> str:
+    """A digest of the settings, of the source of the modules involved, and of the functions in `also`.
+
+    Raises:
+        TypeError: a setting cannot be written as JSON; pass plain values.
+    """
+    try:
+        text = json.dumps(settings, sort_keys=True)
+    except TypeError as e:
+        raise TypeError(f"a cache key needs plain values (numbers, strings, lists, dicts): {e}") from None
+    digest = hashlib.sha256(text.encode())
+    for name in modules:
+        digest.update(inspect.getsource(importlib.import_module(f"{__package__}.{name}")).encode())
+    for function in also:
+        digest.update(inspect.getsource(function).encode())
+    digest.update(torch.__version__.split("+")[0].encode())
+    return digest.hexdigest()[:20]
+
+
+def cached(
+    name: str,
+    settings: dict,
+    make: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+    also: Iterable[Callable] = (),
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the model that `make` would train from `settings`, or train it and keep it.
+
+    Args:
+        name: what a reader sees in the cache folder, such as "base".
+        settings: everything that decides what `make` makes, the seed included.
+        make: trains and returns (model, tokenizer). Pass it in `also` too when it is more than a call of the library.
+
+    A damaged entry is reported and made again. A cache folder that cannot be written is reported and done without.
+    """
+    place = folder() / f"{name}-{key(settings, also=also)}"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place.with_suffix(".lock"))
+        lock.acquire()
+    except OSError as e:
+        warnings.warn(
+            f"the cache folder {place.parent} cannot be used ({e}): going on without it. "
+            "Set ALIGNLAB_CACHE to a folder that can be written.",
+            stacklevel=2,
+        )
+        return make()
+    try:
+        if place.exists():
+            try:
+                return load(place)
+            except DamagedEntry as e:
+                warnings.warn(f"the cache entry {place.name} is damaged ({e}): it is made again", stacklevel=2)
+                shutil.rmtree(place, ignore_errors=True)
+        model, tokenizer = make()
+        try:
+            save(place, model, tokenizer, settings)
+        except OSError as e:
+            warnings.warn(f"the model could not be kept in {place.parent} ({e}): going on without", stacklevel=2)
+        return model, tokenizer
+    finally:
+        lock.release()
+
+
+def save(place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: dict) -> None:
+    """Write an entry atomically: all of it appears at `place`, or nothing does."""
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=place.parent))
+    try:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        files = {f.name: _digest(f) for f in sorted(draft.iterdir())}
+        (draft / MANIFEST).write_text(json.dumps({"settings": settings, "files": files}, indent=1, sort_keys=True))
+        if place.exists():
+            shutil.rmtree(place)
+        os.replace(draft, place)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def load(place: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read an entry after checking every file against the manifest.
+
+    Raises:
+        DamagedEntry: naming the file that is missing or changed.
+    """
+    try:
+        files = json.loads((place / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError) as e:
+        raise DamagedEntry(f"no readable {MANIFEST}: {e}") from None
+    for name, digest in files.items():
+        if not (place / name).is_file():
+            raise DamagedEntry(f"{name} is missing")
+        if _digest(place / name) != digest:
+            raise DamagedEntry(f"{name} has changed since it was written")
+    model = AutoModelForCausalLM.from_pretrained(place, local_files_only=True, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(place, local_files_only=True)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

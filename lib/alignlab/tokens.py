@@ -1,0 +1,134 @@
+"""Text becomes token ids: a word-level tokenizer, packing, padding and label masks. No model here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from . import check
+from .text import QUESTIONS, STATEMENTS
+from .world import World
+
+IGNORE = -100  # the label that cross-entropy in PyTorch and transformers leaves out of the loss
+PAD, BOS, EOS, UNK, USER, ASSISTANT = "<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>"
+
+# <bos> <user> where was ... ? <assistant> Lisbon <eos>
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m['role'] == 'user' %} <user> {{ m['content'] }}"
+    "{% else %} <assistant> {{ m['content'] }} {{ eos_token }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %} <assistant>{% endif %}"
+)
+
+
+def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer with one id per word, in order of first appearance, after the special tokens.
+
+    It is a complete `PreTrainedTokenizerFast` with a chat template: everything in transformers works with it. A text
+    gets `<bos>` in front; a word that was not listed becomes `<unk>`.
+    """
+    vocabulary = {w: i for i, w in enumerate(dict.fromkeys([PAD, BOS, EOS, UNK, USER, ASSISTANT, *words]))}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD, bos_token=BOS, eos_token=EOS, unk_token=UNK,
+        additional_special_tokens=[USER, ASSISTANT],
+        padding_side="left", model_max_length=512,
+    )  # fmt: skip
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def world_tokenizer(world: World, extra: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """A tokenizer for every word that a text about `world` can contain, and for the words of the texts in `extra`.
+
+    The vocabulary depends on the world alone, not on a corpus: arms with different presentations share it.
+    """
+    forms = [f for table in (STATEMENTS, QUESTIONS) for a in world.attributes for f in table[a]]
+    texts = [*forms, "she he", *(p.name for p in world.people), *(" ".join(v) for v in world.values.values()), *extra]
+    return make_tokenizer(w for t in texts for w in t.split() if not w.startswith("{"))
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], special: bool = True) -> list[list[int]]:
+    if not texts:
+        raise ValueError("there is no text to encode: the corpus is empty")
+    return tokenizer(texts, add_special_tokens=special)["input_ids"]
+
+
+def documents(corpus: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """One document a row, `<bos> text <eos>`, loss on every token but the first. Rows keep their own lengths."""
+    rows = [[*r, tokenizer.eos_token_id] for r in _ids(tokenizer, list(corpus["text"]))]
+    return Dataset.from_dict({"input_ids": rows, "labels": rows})
+
+
+def pack(corpus: Dataset, tokenizer: PreTrainedTokenizerBase, length: int = 96) -> Dataset:
+    """Documents end to end, cut into full rows of `length` tokens: no padding, so no waste.
+
+    A document can go on in the next row, as in ordinary pretraining. What does not fill a last row is left out.
+
+    Raises:
+        ValueError: the corpus has fewer than `length` tokens.
+    """
+    length = check.integer("length", length, at_least=2)
+    stream = np.concatenate([[*r, tokenizer.eos_token_id] for r in _ids(tokenizer, list(corpus["text"]))])
+    if len(stream) < length:
+        raise ValueError(f"the corpus has {len(stream)} tokens, fewer than one row of {length}: take a shorter length")
+    rows = stream[: len(stream) // length * length].reshape(-1, length).tolist()
+    return Dataset.from_dict({"input_ids": rows, "labels": rows})
+
+
+def replies(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, template: bool = True) -> Dataset:
+    """Prompts with their responses; the labels cover the response and `<eos>`, and nothing else.
+
+    Args:
+        pairs: a Dataset with `prompt` and `response`.
+        template: use the tokenizer's chat template. Without it the response follows the bare prompt.
+
+    Raises:
+        ValueError: a response is empty, with its row number.
+    """
+    for i, r in enumerate(pairs["response"]):
+        if not r.strip():
+            raise ValueError(f"the response of row {i} is empty (prompt {pairs['prompt'][i]!r}): nothing to learn from")
+    heads = _ids(tokenizer, [prompt_text(p, tokenizer, template) for p in pairs["prompt"]], special=False)
+    # Encoded with a space in front, as they stand behind the prompt: a real (sub-word) tokenizer sees the difference.
+    tails = _ids(tokenizer, [_behind(r, tokenizer) for r in pairs["response"]], special=False)
+    tails = [[*t, tokenizer.eos_token_id] for t in tails]
+    return Dataset.from_dict(
+        {
+            "input_ids": [h + t for h, t in zip(heads, tails, strict=True)],
+            "labels": [[IGNORE] * len(h) + t for h, t in zip(heads, tails, strict=True)],
+        }
+    )
+
+
+def prompt_text(prompt: str, tokenizer: PreTrainedTokenizerBase, template: bool = True) -> str:
+    """What the model is shown: the prompt in the chat template up to the assistant's turn, or bare after `<bos>`."""
+    if not template:
+        return f"{tokenizer.bos_token} {prompt}" if tokenizer.bos_token else prompt
+    if not tokenizer.chat_template:
+        raise ValueError("this tokenizer has no chat template: pass template=False to ask the bare question")
+    messages = [{"role": "user", "content": prompt}]
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def _behind(response: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    # A chat template of a real model ends in a newline: no space belongs there.
+    return f" {response}" if isinstance(tokenizer.backend_tokenizer.model, models.WordLevel) else response
+
+
+def collate(rows: list[dict], pad_token_id: int) -> dict[str, np.ndarray]:
+    """Rows of different lengths to arrays (B, T), padded on the right; the padding carries no loss."""
+    t = max(len(r["input_ids"]) for r in rows)
+    ids = np.full((len(rows), t), pad_token_id, dtype=np.int64)
+    labels = np.full((len(rows), t), IGNORE, dtype=np.int64)
+    for i, r in enumerate(rows):
+        ids[i, : len(r["input_ids"])] = r["input_ids"]
+        labels[i, : len(r["labels"])] = r["labels"]
+    return {"input_ids": ids, "labels": labels}

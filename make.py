@@ -1,0 +1,122 @@
+"""The commands of the book: `python make.py TARGET [NAME=value ...]`. Needs only Python; `make TARGET` calls it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PY = BIN / ("python.exe" if os.name == "nt" else "python")
+
+
+def sh(*command, **env):
+    """Run a command in the repository, its output unbuffered; leave with its exit status if it fails."""
+    status = subprocess.run([str(c) for c in command], cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1", **env})
+    if status.returncode:
+        raise SystemExit(status.returncode)
+
+
+def env(TORCH=None, **_):
+    """make the environment in .venv, or bring it up to date (TORCH=... installs another build of torch)"""
+    if sys.version_info < (3, 11):
+        raise SystemExit(f"Python 3.11 or newer, not {sys.version.split()[0]}: try make ... PYTHON=python3.12")
+    import tomllib  # only there from 3.11 on
+
+    constraints, project = ROOT / "constraints.txt", ROOT / "pyproject.toml"
+    pin = next(line for line in constraints.read_text("utf-8").splitlines() if line.startswith("torch=="))
+    torch = TORCH or os.environ.get("TORCH") or pin
+    meta = tomllib.loads(project.read_text("utf-8"))
+    extras = meta["project"]["optional-dependencies"]
+    wanted = [*meta["build-system"]["requires"], *meta["project"]["dependencies"], *extras["book"], *extras["test"]]
+    made_of = "\n".join([torch, sys.version, str(ROOT), *wanted, constraints.read_text("utf-8")])
+    digest, stamp = hashlib.sha256(made_of.encode()).hexdigest(), VENV / "made-of"
+    if PY.exists() and stamp.exists() and stamp.read_text() == digest:
+        return
+    print(f"== environment: {VENV} (once, about 1.6 GB)", flush=True)
+    sh(sys.executable, "-m", "venv", *([] if PY.exists() else ["--clear"]), VENV)
+    limits = VENV / "constraints.txt"  # another torch than the pinned one must not meet its own pin
+    limits.write_text(constraints.read_text("utf-8").replace(pin + "\n", "" if torch != pin else pin + "\n"), "utf-8")
+    pip = [PY, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # torch by its exact pin first: a range would let pip take a newer release with other, much larger packages.
+    sh(*pip, "-c", limits, torch)
+    sh(*pip, "-c", limits, *[w for w in wanted if not w.startswith("torch>")])
+    sh(*pip, "--no-deps", "--no-build-isolation", "-e", ".")
+    stamp.write_text(digest)
+
+
+def book(**_):
+    """build the site from the committed notebooks into _build/html, warnings being errors"""
+    env()
+    sh(PY, "tests/run_all.py", "book")
+
+
+def test(**_):
+    """run every check: lint, library, contract, notebooks again from an empty cache, site, browser"""
+    env()
+    sh(PY, "tests/run_all.py")
+
+
+def lint(**_):
+    """check code and notebooks with ruff"""
+    env()
+    sh(PY, "tests/run_all.py", "lint")
+
+
+def chapter(NAME=None, PROFILE=None, SEED=None, OUT=None, **_):
+    """run one chapter live: NAME=paraphrase; with PROFILE=full or SEED=100 the result goes to OUT or _build/runs"""
+    if not NAME:
+        names = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
+        raise SystemExit(f"which chapter? make chapter NAME=...: {', '.join(names)}")
+    env()
+    inject = [f"--inject={k}={v}" for k, v in (("PROFILE", PROFILE), ("SEED", SEED)) if v]
+    sh(PY, "book/_tools/chapters.py", NAME, *inject, *([f"--out={OUT}"] if OUT else []))
+
+
+def reproduce(**_):
+    """run all chapters from an empty cache and rewrite their outputs"""
+    env()
+    sh(PY, "book/_tools/chapters.py", "--all", "--fresh-cache")
+
+
+def lab(**_):
+    """open the notebooks in JupyterLab"""
+    env()
+    sh(PY, "-m", "jupyterlab", "notebooks")
+
+
+def bench(**_):
+    """measure speeds on this machine"""
+    env()
+    sh(PY, "-m", "pytest", "tests/bench", "-s")
+
+
+def stamp(REPO=None, **_):
+    """write the repository's address wherever it is needed: REPO=owner/name"""
+    env()
+    sh(PY, "book/_tools/stamp.py", *([REPO] if REPO else []))
+
+
+def clean(**_):
+    """remove what was built; .venv and the cache of trained models are kept"""
+    for name in ("_build", ".pytest_cache", ".ruff_cache"):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+
+
+def help(**_):
+    """show this list"""
+    for name, target in TARGETS.items():
+        print(f"  {name:10} {target.__doc__}")
+
+
+TARGETS = {f.__name__: f for f in (help, env, book, test, lint, chapter, reproduce, lab, bench, stamp, clean)}
+
+if __name__ == "__main__":
+    name, *pairs = sys.argv[1:] or ["help"]
+    if name not in TARGETS or any("=" not in p for p in pairs):
+        help()
+        raise SystemExit(f"unknown: {' '.join(sys.argv[1:])}")
+    TARGETS[name](**dict(p.split("=", 1) for p in pairs))
