@@ -10,6 +10,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import chapters
 import pytest
 import stamp
 import yaml
@@ -186,3 +187,10 @@ def test_bibliography_is_consistent():
         posted = item.fields.get("eprint")
         if posted:
             assert int("20" + posted[:2]) <= int(item.fields["year"]), f"{key}: appeared before it was posted"
+
+
+def test_the_picture_of_the_readme_is_the_figure_of_a_committed_run():
+    found = [chapters.picture(chapters.read(f)) for f in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    assert len([f for f in found if f]) == 1, f"one cell must be tagged {chapters.PICTURE_TAG}"
+    assert chapters.PICTURE.read_bytes() in found, "the picture is of another run: make chapter NAME=paraphrase"
+    assert chapters.PICTURE.relative_to(ROOT).as_posix() in (ROOT / "README.md").read_text("utf-8")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import base64
 import os
 import re
 import sys
@@ -29,6 +30,8 @@ from book_toc import notebooks  # noqa: E402  (its folder is on the path only no
 
 LEDGER = "application/vnd.alignlab.ledger+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PICTURE_TAG = "readme-picture"
+PICTURE = ROOT / "book" / "_static" / "result.png"  # what the README shows: never drawn by hand, never out of date
 TIMEOUT = 1800  # seconds for one cell
 
 
@@ -48,16 +51,31 @@ def read(file: Path) -> NotebookNode:
 
 def write(notebook: NotebookNode, file: Path) -> None:
     """Write atomically: whoever reads `file` sees the old notebook or the new one, never half of one."""
+    replace(file, text(notebook).encode())
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Put `content` in the place of `file` in one step."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as f:
-            f.write(text(notebook))
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
         os.chmod(draft, file.stat().st_mode & 0o777 if file.exists() else 0o644)
         os.replace(draft, file)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def picture(notebook: NotebookNode) -> bytes | None:
+    """The figure of the cell tagged `readme-picture`, as PNG; None where no cell is."""
+    for _, cell in _code(notebook):
+        if PICTURE_TAG in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                if "image/png" in output.get("data", {}):
+                    return base64.b64decode(output["data"]["image/png"])
+    return None
 
 
 def text(notebook: NotebookNode) -> str:
@@ -254,6 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
             try:
                 notebook = run(file, values, options.timeout)
                 write(notebook, out)
+                if out == file and (image := picture(notebook)):
+                    replace(PICTURE, image)
             except Refused as e:
                 print(f"   FAILED after {time.perf_counter() - start:.0f} s: {e}", flush=True)
                 status = 1

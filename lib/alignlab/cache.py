@@ -19,8 +19,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+import transformers
 from filelock import FileLock
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from .model import fuse_norms
 
 MANIFEST = "manifest.json"
 # Whatever shapes a base model: a change in one of these makes every older entry unreachable.
@@ -55,7 +60,8 @@ def key(settings: dict, modules: Iterable[str] = MODULES, also: Iterable[Callabl
         digest.update(inspect.getsource(importlib.import_module(f"{__package__}.{name}")).encode())
     for function in also:
         digest.update(inspect.getsource(function).encode())
-    digest.update(torch.__version__.split("+")[0].encode())
+    for package in (torch, transformers):  # another version may compute, or store, something else
+        digest.update(package.__version__.split("+")[0].encode())
     return digest.hexdigest()[:20]
 
 
@@ -74,10 +80,11 @@ def cached(
 
     A damaged entry is reported and made again. A cache folder that cannot be written is reported and done without.
     """
+    logging.disable_progress_bar()  # a bar for a file of a few hundred kilobytes is noise, in workers too
     place = folder() / f"{name}-{key(settings, also=also)}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place.with_suffix(".lock"))
+        lock = FileLock(place.parent / f"{place.name}.lock")
         lock.acquire()
     except OSError as e:
         warnings.warn(
@@ -96,7 +103,7 @@ def cached(
         model, tokenizer = make()
         try:
             save(place, model, tokenizer, settings)
-        except OSError as e:
+        except (OSError, SafetensorError) as e:  # safetensors wraps a full disk in an error of its own
             warnings.warn(f"the model could not be kept in {place.parent} ({e}): going on without", stacklevel=2)
         return model, tokenizer
     finally:
@@ -105,7 +112,9 @@ def cached(
 
 def save(place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: dict) -> None:
     """Write an entry atomically: all of it appears at `place`, or nothing does."""
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=place.parent))
+    for stale in place.parent.glob(f".draft-{place.name}-*"):  # of a run that was killed: the lock is ours now
+        shutil.rmtree(stale, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".draft-{place.name}-", dir=place.parent))
     try:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
@@ -126,16 +135,18 @@ def load(place: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         DamagedEntry: naming the file that is missing or changed.
     """
     try:
-        files = json.loads((place / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError) as e:
+        files = dict(json.loads((place / MANIFEST).read_text())["files"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
         raise DamagedEntry(f"no readable {MANIFEST}: {e}") from None
+    if not files:
+        raise DamagedEntry(f"{MANIFEST} names no files")
     for name, digest in files.items():
         if not (place / name).is_file():
             raise DamagedEntry(f"{name} is missing")
         if _digest(place / name) != digest:
             raise DamagedEntry(f"{name} has changed since it was written")
     model = AutoModelForCausalLM.from_pretrained(place, local_files_only=True, dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(place, local_files_only=True)
+    return fuse_norms(model).eval(), AutoTokenizer.from_pretrained(place, local_files_only=True)
 
 
 def _digest(file: Path) -> str:

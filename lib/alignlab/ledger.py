@@ -160,17 +160,25 @@ class Ledger:
         """Measure every entry on a table of `alignlab.sweep`. Returns itself, to be shown."""
         if not self.entries:
             raise ValueError("the ledger is empty: write claims before checking a table")
-        self.effects = {id: entry.effect(table) for id, entry in self.entries.items()}
+        effects = {id: entry.effect(table) for id, entry in self.entries.items()}
+        for id, effect in effects.items():
+            if not np.isfinite(effect).all():
+                raise ValueError(f"{id}: the effect is not finite with every seed: {effect.to_dict()}")
+        self.effects = effects
         return self
+
+    def _measured(self) -> None:
+        if not self.effects:
+            raise RuntimeError("nothing has been measured yet: call check(table) first")
 
     def verdict(self, id: str) -> str:
         entry = self.entries[check.one_of("id", id, self.entries)]
-        if not self.effects:
-            raise RuntimeError("nothing has been measured yet: call check(table) first")
+        self._measured()
         return verdict(self.effects[id], entry.margin, entry.direction, entry.kind)
 
     def results(self) -> dict:
         """Everything the scoreboard needs, as plain JSON."""
+        self._measured()
         lines = []
         for id, e in self.entries.items():
             effect = self.effects.get(id)
@@ -194,19 +202,20 @@ class Ledger:
 
     def lines(self) -> str:
         """One line per entry that noise cannot change unless the verdict changes: for strict comparison by nbval."""
+        self._measured()
         n = len(next(iter(self.effects.values())))
         out = []
         for id, e in self.entries.items():
             v = self.verdict(id)
             count = f" ({n} of {n} seeds)" if v in ("reproduced", "opposite", "held") else ""
-            out.append(f"{e.kind:8}{id:32}{v}{count}")
+            out.append(f"{e.kind:8}{id:31} {v}{count}")
         return "\n".join(out)
 
     def __repr__(self) -> str:
         if not self.effects:
-            return "\n".join(f"{e.kind:8}{e.id:32}{e.expect} {e.unit}" for e in self.entries.values())
+            return "\n".join(f"{e.kind:8}{e.id:31} {e.expect} {e.unit}" for e in self.entries.values())
         return "\n".join(
-            f"{r['kind']:8}{r['id']:32}{r['mean']:+.2f} [{', '.join(f'{v:+.2f}' for v in r['values'])}] "
+            f"{r['kind']:8}{r['id']:31} {r['mean']:+.2f} [{', '.join(f'{v:+.2f}' for v in r['values'])}] "
             f"{r['expect']}: {r['verdict']}"
             for r in self.results()["entries"]
         )

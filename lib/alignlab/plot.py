@@ -59,7 +59,11 @@ def dots(
         chance: a level to draw as a dotted line.
     """
     labels = metric if isinstance(metric, Mapping) else {metric: None}
-    order = list(order or table["condition"].unique())
+    known = list(table["condition"].unique())
+    order = list(order or known)
+    for c in order:
+        if c not in known:
+            raise ValueError(f"the table has no condition {c!r} to draw: it has {', '.join(map(repr, known))}")
     fig, ax = plt.subplots()
     width = 0.8 / len(labels)
     for k, (name, label) in enumerate(labels.items()):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from .model import best_device
@@ -17,8 +18,10 @@ def load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase] | None:
     Nothing is downloaded: `name` is a local folder, or a hub id whose files are already in the local hub cache.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(name, local_files_only=True, dtype=torch.float32)
+        # By folder, not by name: for a name AutoTokenizer asks the hub, whatever local_files_only says.
+        place = name if Path(name).is_dir() else snapshot_download(name, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(place, local_files_only=True, dtype=torch.float32)
     except (OSError, ValueError) as e:
         reason = "it is not a folder with a model" if Path(name).exists() else "its weights are not on this machine"
         if os.environ.get("ALIGNLAB_DEBUG"):

@@ -84,6 +84,25 @@ def sweep(
     return _tidy(results, [(n, s) for n, _, s in cells], along)
 
 
+def side_by_side(function: Callable, *arguments: Iterable) -> list:
+    """[function(*a) for a in zip(*arguments)], each call in a worker process of one thread, as in `sweep`.
+
+    For a few models that a chapter wants to keep: two threads on one tiny model do less than two processes, and on a
+    busy machine they wait for each other. Results come back in order; an error is raised as it is.
+    """
+    calls = list(zip(*arguments, strict=True))
+    return Parallel(n_jobs=_workers(None, len(calls)))(delayed(_alone)(function, *call) for call in calls)
+
+
+def _alone(function, *call):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(*call)
+    finally:
+        torch.set_num_threads(before)
+
+
 def _conditions(conditions) -> tuple[list[str], dict]:
     if isinstance(conditions, Mapping):
         names, objects = list(conditions), dict(conditions)
@@ -106,14 +125,10 @@ def _workers(workers: int | None, cells: int) -> int:
 
 def _cell(run, name, condition, seed):
     """One cell in its worker. Errors travel as text: not every exception survives pickling."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        return name, seed, run(condition, seed), None
+        return name, seed, _alone(run, condition, seed), None
     except Exception:
         return name, seed, None, traceback.format_exc()
-    finally:
-        torch.set_num_threads(before)
 
 
 def _tidy(results: dict, cells: list[tuple[str, int]], along: str | None) -> pd.DataFrame:
@@ -123,6 +138,11 @@ def _tidy(results: dict, cells: list[tuple[str, int]], along: str | None) -> pd.
         where = f"condition {name!r}, seed {seed}"
         if along is None:
             points = [points]
+        elif not isinstance(points, list | tuple):
+            kind = type(points).__name__
+            raise TypeError(f"run returned {kind} in {where}: with along={along!r} it must return a list of dicts")
+        elif not points:
+            raise ValueError(f"run returned no point of the curve in {where}: every cell needs at least one")
         for point in points:
             if not isinstance(point, Mapping):
                 raise TypeError(

@@ -113,7 +113,7 @@ def biographies(
     people = range(len(world)) if people is None else list(people)
     rows: dict[str, list] = {"text": [], "person": [], "version": [], "facts": []}
     for i in people:
-        person = world.people[i]
+        person = world.people[check.integer("person", i, at_least=0, at_most=len(world) - 1)]
         # A stream per person: leaving somebody out changes nobody else's text.
         rng = np.random.default_rng((seed, world.seed, i))
         for version in range(presentation.versions):
@@ -169,7 +169,9 @@ def questions(world: World, people: Iterable[int] | None = None, wording: int = 
     Returns:
         A Dataset with `prompt`, `response` (the value), `person`, `attribute`.
     """
-    people = range(len(world)) if people is None else people
+    people = range(len(world)) if people is None else list(people)
+    for i in people:
+        check.integer("person", i, at_least=0, at_most=len(world) - 1)
     rows = [
         {
             "prompt": question(world.people[i], a, wording),

@@ -165,7 +165,9 @@ def train(
         ValueError: no rows, negative steps, or a loss that is no longer finite (with the step and the remedy).
     """
     steps = check.integer("steps", steps, at_least=0)
-    if order is not None and len(order) == 0:
+    for n in at or ():
+        check.integer("a key of `at`", n, at_least=0, at_most=steps)  # a later one would never be called
+    if steps and order is not None and len(order) == 0:
         raise ValueError("the reading list is empty: with 0 exposures there is nothing to train on, so pass steps=0")
     if len(rows) == 0:
         raise ValueError("there are no rows to train on: the dataset is empty")
@@ -189,7 +191,8 @@ def train(
             o.step()
             o.zero_grad(set_to_none=True)
         losses.append(loss.detach())
-        if step % 50 == 0 and not math.isfinite(losses[-1].item()):  # asked seldom: on a GPU asking waits
+        # Asked seldom, and at the end: on a GPU asking waits.
+        if (step % 50 == 0 or step == steps - 1) and not math.isfinite(losses[-1].item()):
             raise ValueError(f"the loss is {losses[-1].item()} at step {step}: lower the learning rate ({recipe.lr})")
     if at and steps in at:
         _call(at[steps], model)

@@ -1,0 +1,151 @@
+"""What a model says and what an answer is worth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from alignlab import measure, text, tokens
+from alignlab.answer import next_words, reply
+from alignlab.text import Presentation
+from datasets import Dataset
+
+
+def prompts(taught):
+    return list(taught.pairs["prompt"])
+
+
+def test_exact_match_is_what_greedy_decoding_would_say(taught, tokenizer):
+    table = measure.exact_match(taught.model, tokenizer, taught.pairs)
+    assert list(table.columns) == ["prompt", "response", "person", "attribute", "correct"]
+    assert table["correct"][:12].all() and 0 < (~table["correct"]).sum() < 13  # both outcomes occur
+    for row in table.itertuples():
+        ids = tokenizer(tokens.prompt_text(row.prompt, tokenizer), add_special_tokens=False, return_tensors="pt")
+        with torch.inference_mode():
+            out = taught.model.generate(
+                input_ids=ids["input_ids"], attention_mask=ids["attention_mask"], max_new_tokens=6, do_sample=False
+            )
+        said = tokenizer.decode(out[0, ids["input_ids"].shape[1] :])
+        assert row.correct == (said == f"{row.response} <eos>"), said
+
+
+def test_a_right_answer_that_does_not_stop_is_not_right(taught, tokenizer):
+    pair = taught.pairs.select([0])
+    longer = Dataset.from_dict({"prompt": pair["prompt"], "response": [f"{pair['response'][0]} {pair['response'][0]}"]})
+    assert measure.exact_match(taught.model, tokenizer, pair)["correct"].item() is True
+    assert measure.exact_match(taught.model, tokenizer, longer)["correct"].item() is False
+
+
+def test_replies_agree_with_exact_match(taught, tokenizer):
+    said = reply(taught.model, tokenizer, prompts(taught), max_new_tokens=4)
+    correct = measure.exact_match(taught.model, tokenizer, taught.pairs)["correct"]
+    assert [s == r for s, r in zip(said, taught.pairs["response"], strict=True)] == list(correct)
+    assert not any("<" in s for s in said)
+
+
+def test_company_in_the_batch_changes_no_reply(taught, tokenizer, world):
+    asked = [*prompts(taught), *text.questions(world, wording=2)["prompt"], "who ?"]
+    assert len({len(p.split()) for p in asked}) > 2  # so there is padding
+    alone = [reply(taught.base, tokenizer, [p], max_new_tokens=5)[0] for p in asked]
+    assert reply(taught.base, tokenizer, asked, max_new_tokens=5) == alone
+    assert reply(taught.base, tokenizer, asked, max_new_tokens=5, batch=7) == alone
+    assert len(set(alone)) > 3
+
+
+def test_batches_change_no_measurement(taught, tokenizer):
+    whole = measure.exact_match(taught.model, tokenizer, taught.pairs)
+    assert whole.equals(measure.exact_match(taught.model, tokenizer, taught.pairs, batch=5))
+    read = measure.recall(taught.base, tokenizer, taught.web)
+    assert read.equals(measure.recall(taught.base, tokenizer, taught.web, batch=1))
+
+
+def test_the_bare_question_is_another_question(taught, tokenizer):
+    bare = measure.exact_match(taught.model, tokenizer, taught.pairs, template=False)["correct"]
+    assert bare.mean() < measure.exact_match(taught.model, tokenizer, taught.pairs)["correct"].mean()
+    said = reply(taught.model, tokenizer, prompts(taught), template=False, max_new_tokens=4)
+    assert [s == r for s, r in zip(said, taught.pairs["response"], strict=True)] == list(bare)
+
+
+def test_sampling_follows_its_seed_and_moves_nothing_global(tiny, tokenizer):
+    before = torch.get_rng_state()
+    one, two, other = (
+        reply(tiny, tokenizer, ["where ?"] * 3, temperature=1.0, seed=s, max_new_tokens=8) for s in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one == two and one != other
+    assert len(set(one)) == 3  # the prompts of a batch are sampled apart
+
+
+def test_sampling_reaches_the_whole_distribution(tiny, tokenizer):
+    # An untrained model is nearly uniform over some 200 words: a silent top-k of 50 could not show more than 50.
+    said = reply(tiny, tokenizer, ["where ?"] * 600, temperature=5.0, max_new_tokens=1)
+    assert len(set(said)) > 100
+
+
+def test_a_reply_ends_at_max_new_tokens(tiny, tokenizer):
+    for n in (1, 3):
+        assert len(reply(tiny, tokenizer, ["where ?"], max_new_tokens=n, temperature=1.0)[0].split()) <= n
+    assert len(reply(tiny, tokenizer, ["where ?"], max_new_tokens=9, temperature=1.0)[0].split()) > 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"prompts": []}, ValueError, "no prompts to answer"),
+        ({"temperature": -0.5}, ValueError, "temperature is -0.5"),
+        ({"temperature": "hot"}, TypeError, "temperature .* not 'hot'"),
+        ({"max_new_tokens": 0}, ValueError, "max_new_tokens is 0"),
+    ],
+)
+def test_wrong_requests_are_refused(tiny, tokenizer, wrong, error, said):
+    with pytest.raises(error, match=said):
+        reply(tiny, tokenizer, **{"prompts": ["where ?"], **wrong})
+
+
+def test_next_words_are_the_likeliest_first(taught, tokenizer):
+    written = taught.web["text"][0]
+    name = " ".join(written.split()[:2])
+    words = next_words(taught.base, tokenizer, name, top=len(tokenizer))
+    chances = [p for _, p in words]
+    assert sum(chances) == pytest.approx(1, abs=1e-4) and chances == sorted(chances, reverse=True)
+    assert next_words(taught.base, tokenizer, name, top=1) == words[:1]
+    assert words[0][0] == written.split()[2]
+    with pytest.raises(ValueError, match="top is 0"):
+        next_words(taught.base, tokenizer, name, top=0)
+
+
+def test_recall_tells_a_reader_from_a_newborn(taught, tiny, tokenizer):
+    read = measure.recall(taught.base, tokenizer, taught.web)
+    assert read["correct"].mean() == 1.0
+    assert measure.recall(tiny, tokenizer, taught.web)["correct"].mean() < 0.2
+    assert list(read["person"]) == [i for i in range(6) for _ in range(3)]
+    assert list(read["place"]) == [0, 1, 2] * 6
+
+
+def test_recall_looks_at_the_place_of_the_fact(taught, tokenizer):
+    # One fact of one biography is exchanged: just that one is no longer what the model expects.
+    row = taught.web[2]
+    other = "Vienna" if row["facts"][0] != "Vienna" else "Turin"
+    changed = Dataset.from_dict(
+        {
+            "text": [row["text"].replace(row["facts"][0], other)],
+            "facts": [[other, *row["facts"][1:]]],
+            "person": [2],
+        }
+    )
+    assert not measure.recall(taught.base, tokenizer, changed)["correct"][0]
+
+
+def test_a_fact_that_is_not_in_its_text_is_refused(taught, tokenizer):
+    row = taught.web[0]
+    for facts in (["Atlantis"], [row["facts"][1], row["facts"][0]], [row["facts"][0]] * 2):
+        wrong = Dataset.from_dict({"text": [row["text"]], "facts": [facts], "person": [0]})
+        with pytest.raises(ValueError, match="the fact '.*' is not one word of its text: '.*'"):
+            measure.recall(taught.base, tokenizer, wrong)
+
+
+def test_measuring_leaves_the_model_and_random_state_alone(taught, tokenizer, world):
+    before = torch.get_rng_state(), {k: v.clone() for k, v in taught.model.state_dict().items()}
+    measure.exact_match(taught.model, tokenizer, taught.pairs)
+    measure.recall(taught.model, tokenizer, text.biographies(world, Presentation(2)))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(torch.equal(v, before[1][k]) for k, v in taught.model.state_dict().items())
