@@ -5,7 +5,7 @@ What was measured before choosing (two CPU cores; `make bench` repeats it side b
     because a reader can see the whole of it, and because it draws nothing from global random state;
   * Muon with its Newton-Schulz steps in float32 reaches a given loss in about 0.4 times the steps of AdamW and costs
     about a quarter more per step. `torch.optim.Muon` does those steps in bfloat16, which these CPUs emulate: 7x slower.
-    On 160 biographies in five wordings, read 40 times, Muon's model answered 0.59 of the questions about held-out people
+    On 160 biographies in five wordings, read 40 times, Muon's model answered 0.59 of the questions on held-out people
     and AdamW's 0.09 at the better of two rates (one seed, weight decay not matched);
   * a constant rate in pretraining: with a rate that decays to zero, models had memorised as well but could answer less
     (0.27 to 0.54 against 0.62 to 0.84 over several settings, one seed). The fine-tuning that follows decays for both;
