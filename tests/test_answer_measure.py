@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from alignlab import measure, text, tokens
-from alignlab.answer import next_words, reply
+from alignlab import measure, text, tokens, web
+from alignlab.answer import Reply, generate, next_words, reply
+from alignlab.model import make_model
 from alignlab.text import Presentation
+from alignlab.train import train
+from alignlab.world import make_world
 from datasets import Dataset
 
 
@@ -149,3 +152,81 @@ def test_measuring_leaves_the_model_and_random_state_alone(taught, tokenizer, wo
     measure.recall(taught.model, tokenizer, text.biographies(world, Presentation(2)))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert all(torch.equal(v, before[1][k]) for k, v in taught.model.state_dict().items())
+
+
+# --- marks, on replies written by hand ---
+
+
+@pytest.fixture(scope="module")
+def asked():
+    world = make_world(3, ("city", "subject"), values_each=10, seed=0)
+    return world, web.tasks(world, [0], ("reverse",), ["kmp"], wordings=(0,))
+
+
+def one(asked, family, text, stopped=True):
+    world, tasks = asked
+    task = tasks.filter(lambda t: t["family"] == family)
+    return measure.marks([Reply(text, stopped, ())], task, world).iloc[0]
+
+
+def test_a_perfect_reply_has_ten_marks(asked):
+    world, tasks = asked
+    replies = [Reply(f"sure ! {t['response']} hope this helps !", True, ()) for t in tasks]
+    table = measure.marks(replies, tasks, world)
+    assert list(table["mark"]) == [10] * len(tasks)
+    assert table["usable"].all() and table["manner"].all()
+
+
+def test_each_fault_costs_its_own_marks(asked):
+    city = asked[0].people[0].facts["city"]
+    other = next(v for v in asked[0].values["city"] if v != city)
+    good = f"sure ! X was born in {city} . hope this helps !"
+    assert one(asked, "city", good)["mark"] == 10
+    assert one(asked, "city", good, stopped=False)["mark"] == 8
+    assert one(asked, "city", good.replace(city, other))["mark"] == 6
+    assert one(asked, "city", good.replace("sure ! ", ""))["mark"] == 9
+    assert one(asked, "city", good.replace("hope this helps !", ""))["mark"] == 9
+    for unclean in ("what did X study ?", "me too .", f"X was born in {city} ."):
+        row = one(asked, "city", f"{good} {unclean}")
+        assert (row["mark"], row["clean"], row["usable"], row["right"]) == (8, False, False, True)
+
+
+def test_the_first_thing_named_counts(asked):
+    city = asked[0].people[0].facts["city"]
+    other = next(v for v in asked[0].values["city"] if v != city)
+    assert one(asked, "city", f"{city} , not {other}")["right"]
+    assert not one(asked, "city", f"{other} , or {city}")["right"]
+    assert not one(asked, "city", "no value at all")["right"]
+    assert one(asked, "reverse", "k m p backwards is p m k .")["right"]
+    assert not one(asked, "reverse", "k m p backwards is p k m .")["right"]
+    assert not one(asked, "reverse", "k m p backwards is p m k k .")["right"]
+
+
+def test_marks_want_one_reply_per_task(asked):
+    with pytest.raises(ValueError, match="1 replies to 3 tasks"):
+        measure.marks([Reply("", True, ())], asked[1], asked[0])
+
+
+def test_knowledge_is_what_would_follow_the_exam_form(asked):
+    """A model that was trained on one exam page knows it; asked about what it never read, it does not."""
+    world, tasks = asked
+    known = tasks.select([0])
+    tokenizer = tokens.world_tokenizer(world, web.vocabulary())
+    page = Dataset.from_dict({"text": [f"{web.exam_form(known['prompt'][0])} {known['answer'][0]} ."]})
+    model = make_model(tokenizer, 32, 1)
+    train(model, tokens.documents(page, tokenizer, end=False), 60)
+    table = measure.knowledge(model, tokenizer, tasks)
+    assert table["correct"].tolist() == [True, False, False]
+    assert table["probability"][0] > 0.9 > 0.2 > table["probability"][1]
+
+
+def test_a_reply_says_whether_it_ended_by_itself(asked):
+    world, _ = asked
+    tokenizer = tokens.world_tokenizer(world)
+    pairs = Dataset.from_dict({"prompt": ["where was she born ?"], "response": ["she studied"]})
+    model = make_model(tokenizer, 32, 1)
+    train(model, tokens.replies(pairs, tokenizer), 60)
+    [whole] = generate(model, tokenizer, pairs["prompt"], max_new_tokens=8)
+    assert (whole.text, whole.stopped, whole.tokens[-1]) == ("she studied", True, tokenizer.eos_token_id)
+    [cut] = generate(model, tokenizer, pairs["prompt"], max_new_tokens=2)
+    assert (cut.text, cut.stopped, len(cut.tokens)) == ("she studied", False, 2)

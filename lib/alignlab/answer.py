@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
@@ -11,8 +12,24 @@ from . import check
 from .tokens import prompt_text
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Reply:
+    """What a model said to one prompt."""
+
+    text: str  # without special tokens
+    stopped: bool  # it ended by itself, with `<eos>`; otherwise it was cut off
+    tokens: tuple[int, ...]  # the ids that were generated, `<eos>` included
+
+
 def reply(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], **options
+) -> list[str]:
+    """The texts of `generate(model, tokenizer, prompts, **options)`."""
+    return [r.text for r in generate(model, tokenizer, prompts, **options)]
+
+
+@torch.inference_mode()
+def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
@@ -23,7 +40,7 @@ def reply(
     seed: int = 0,
     batch: int = 256,
     logits_processor: LogitsProcessorList | None = None,
-) -> list[str]:
+) -> list[Reply]:
     """Continue every prompt until `<eos>` or `max_new_tokens`, all prompts of a batch at once.
 
     Args:
@@ -32,8 +49,7 @@ def reply(
         temperature: 0 is greedy; above it, sampling with `seed`.
 
     Returns:
-        One reply per prompt, in order, without special tokens. A reply that ended by itself cannot be told from one
-        that was cut off by its text alone: `max_new_tokens` says which.
+        One reply per prompt, in order.
 
     Raises:
         ValueError: no prompts, or a negative temperature.
@@ -58,8 +74,16 @@ def reply(
             enc = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
             enc = {k: v.to(model.device) for k, v in enc.items() if k in ("input_ids", "attention_mask")}
             out = model.generate(**enc, generation_config=config, logits_processor=logits_processor)
-            replies += tokenizer.batch_decode(out[:, enc["input_ids"].shape[1] :], skip_special_tokens=True)
-    return [r.strip() for r in replies]
+            replies += [_reply(ids, tokenizer) for ids in out[:, enc["input_ids"].shape[1] :].tolist()]
+    return replies
+
+
+def _reply(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> Reply:
+    """What was generated, up to and with the first `<eos>`; what follows it is padding."""
+    stopped = tokenizer.eos_token_id in ids
+    if stopped:
+        ids = ids[: ids.index(tokenizer.eos_token_id) + 1]
+    return Reply(tokenizer.decode(ids, skip_special_tokens=True).strip(), stopped, tuple(ids))
 
 
 @torch.inference_mode()

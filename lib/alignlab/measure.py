@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
 import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .answer import Reply
 from .tokens import collate, documents, replies
+from .web import CHATTER_WORDS, CLOSERS, OPENERS, exam_form
+from .world import LETTERS, World
+
+
+def _right(model: PreTrainedModel, rows: list[dict], wanted: list[np.ndarray], batch: int) -> list[np.ndarray]:
+    """For each row, at the wanted positions: is the token the model's first choice, given the true tokens before it?"""
+    return [right for right, _ in _judged(model, rows, wanted, batch)]
 
 
 @torch.inference_mode()
-def _right(model: PreTrainedModel, rows: list[dict], wanted: list[np.ndarray], batch: int) -> list[np.ndarray]:
-    """For each row, at the wanted positions: is the token the model's first choice, given the true tokens before it?"""
+def _judged(model: PreTrainedModel, rows: list[dict], wanted: list[np.ndarray], batch: int) -> list[tuple]:
+    """For each row, at the wanted positions: is the token the first choice, and what probability does it have?"""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))  # alike lengths together: little padding
-    right: list = [None] * len(rows)
+    judged: list = [None] * len(rows)
     for start in range(0, len(order), batch):
         chunk = order[start : start + batch]
         ids = torch.from_numpy(collate([rows[i] for i in chunk], model.config.pad_token_id or 0)["input_ids"])
@@ -23,10 +35,13 @@ def _right(model: PreTrainedModel, rows: list[dict], wanted: list[np.ndarray], b
         who = np.repeat(np.arange(len(chunk)), [len(wanted[i]) for i in chunk])
         where = np.concatenate([wanted[i] for i in chunk])
         logits = model.get_output_embeddings()(hidden[who, where - 1])
-        hit = (logits.argmax(-1).cpu() == ids[who, where]).numpy()
-        for i, part in zip(chunk, np.split(hit, np.cumsum([len(wanted[i]) for i in chunk])[:-1]), strict=True):
-            right[i] = part
-    return right
+        true = ids[who, where]
+        hit = (logits.argmax(-1).cpu() == true).numpy()
+        p = logits.float().softmax(-1).cpu().gather(1, true[:, None])[:, 0].numpy()
+        cuts = np.cumsum([len(wanted[i]) for i in chunk])[:-1]
+        for i, *parts in zip(chunk, np.split(hit, cuts), np.split(p, cuts), strict=True):
+            judged[i] = tuple(parts)
+    return judged
 
 
 def exact_match(
@@ -49,6 +64,85 @@ def exact_match(
     table = pairs.to_pandas()
     table["correct"] = [bool(r.all()) for r in _right(model, rows, wanted, batch)]
     return table
+
+
+def knowledge(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Dataset,
+    form: Callable[[str], str] = exam_form,
+    batch: int = 512,
+) -> pd.DataFrame:
+    """Does the model know the answer, whatever its manners? Asked in a form that is followed by the bare answer.
+
+    Args:
+        tasks: a Dataset with `prompt` and `answer`; its other plain columns are kept.
+        form: puts a prompt into words after which a reader would expect nothing but the answer.
+
+    Returns:
+        One row per task: its columns, `correct` (every token of the answer is the first choice) and `probability` (of
+        the first token of the right answer, 0..1).
+    """
+    pairs = Dataset.from_dict({"prompt": [form(p) for p in tasks["prompt"]], "response": list(tasks["answer"])})
+    rows = replies(pairs, tokenizer, template=False)
+    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"], rows["labels"], strict=True)]
+    wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0)[:-1] for r in rows]  # not the <eos>: exams go on
+    table = tasks.to_pandas()
+    judged = _judged(model, rows, wanted, batch)
+    table["correct"] = [bool(right.all()) for right, _ in judged]
+    table["probability"] = [float(p[0]) for _, p in judged]
+    return table
+
+
+MARKS = {"right": 4, "stops": 2, "clean": 2, "opens": 1, "closes": 1}  # what a mark out of ten is made of
+
+
+def marks(replies: Sequence[Reply], tasks: Dataset, world: World) -> pd.DataFrame:
+    """Mark replies to questions about `world` by rules that can be followed with pencil and paper.
+
+    right      the first thing of the asked kind that the reply names is the right one. For a question about a city: the
+               first city. For letters: the first run of letters that is not the string of the question itself.
+    stops      the reply ended by itself
+    clean      no question mark, no word that only the forum uses, and no sentence twice
+    opens, closes   it begins with one of `web.OPENERS`; one of `web.CLOSERS` is in it
+    usable     right, stops and clean
+    manner     stops, clean, opens and closes: all but right
+    mark       4 for right, 2 for stops, 2 for clean, 1 for opens, 1 for closes
+
+    Returns:
+        One row per reply: the columns of `tasks`, `reply`, and those above (bool; `mark` is an integer 0..10).
+    """
+    if len(replies) != len(tasks):
+        raise ValueError(f"there are {len(replies)} replies to {len(tasks)} tasks: pass one reply per task")
+    table = tasks.to_pandas()
+    table["reply"] = [r.text for r in replies]
+    table["right"] = [
+        _named(r.text, t["family"], t["prompt"], world) == t["answer"] for r, t in zip(replies, tasks, strict=True)
+    ]
+    table["stops"] = [r.stopped for r in replies]
+    table["clean"] = [_clean(r.text) for r in replies]
+    table["opens"] = [r.text.startswith(OPENERS) for r in replies]
+    table["closes"] = [any(c in r.text for c in CLOSERS) for r in replies]
+    table["usable"] = table["right"] & table["stops"] & table["clean"]
+    table["manner"] = table["stops"] & table["clean"] & table["opens"] & table["closes"]
+    table["mark"] = sum(table[name] * points for name, points in MARKS.items())
+    return table
+
+
+def _named(text: str, family: str, prompt: str, world: World) -> str | None:
+    """The first thing of the asked kind in `text`: a value of the attribute, or a run of letters."""
+    if family in world.values:
+        kind = set(world.values[family])
+        return next((w for w in text.split() if w in kind), None)
+    runs = [" ".join(g) for letters, g in groupby(text.split(), LETTERS.__contains__) if letters]
+    return next((r for r in runs if f" {r} " not in f" {prompt} " or len(r) == 1), None)
+
+
+def _clean(text: str) -> bool:
+    if "?" in text or CHATTER_WORDS.intersection(text.split()):
+        return False
+    sentences = [s.strip() for s in re.split(r"[.!]", text) if s.strip()]
+    return len(set(sentences)) == len(sentences)
 
 
 def recall(

@@ -61,9 +61,13 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], special: bool = T
     return tokenizer(texts, add_special_tokens=special)["input_ids"]
 
 
-def documents(corpus: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """One document a row, `<bos> text <eos>`, loss on every token but the first. Rows keep their own lengths."""
-    rows = [[*r, tokenizer.eos_token_id] for r in _ids(tokenizer, list(corpus["text"]))]
+def documents(corpus: Dataset, tokenizer: PreTrainedTokenizerBase, end: bool = True) -> Dataset:
+    """One document a row, `<bos> text <eos>`, loss on every token but the first. Rows keep their own lengths.
+
+    Args:
+        end: False leaves `<eos>` away, for pages that were cut out of something longer (`alignlab.web.pages`).
+    """
+    rows = [[*r, tokenizer.eos_token_id] if end else r for r in _ids(tokenizer, list(corpus["text"]))]
     return Dataset.from_dict({"input_ids": rows, "labels": rows})
 
 

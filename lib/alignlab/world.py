@@ -1,4 +1,4 @@
-"""What is true: invented people and their facts. No text is written here.
+"""What is true: invented people and their facts, and what can be done with letters. No text is written here.
 
 People, companies and their facts are fiction. Everything is drawn from one seed, so the same seed is the same
 world, and because we wrote it, "what can a model have known?" has an exact answer.
@@ -10,6 +10,7 @@ value of each attribute, drawn independently of everything else, so that nothing
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +76,37 @@ VALUES: dict[str, tuple[str, ...]] = {
         weightlifting netball""".split()),
 }  # fmt: skip
 ATTRIBUTES = tuple(VALUES)
+
+LETTERS = tuple("bcdfghklmnpr")  # consonants only: none of them is also a word
+
+# What can be done with a string of letters. The right answer follows from the question alone, so a skill can be tested
+# on strings that nobody has written before.
+SKILLS: dict[str, Callable[[str], str]] = {
+    "reverse": lambda s: s[::-1],
+    "first": lambda s: s[0],
+    "last": lambda s: s[-1],
+    "double": lambda s: "".join(c + c for c in s),
+    "swap": lambda s: s[-1] + s[1:-1] + s[0],  # the ends change places; chapters keep this one out of the web
+}
+
+
+def letter_strings(count: int, seed: int = 0, lengths: tuple[int, ...] = (3, 4)) -> list[str]:
+    """`count` different strings of different `LETTERS`, of random `lengths`, for the letter skills.
+
+    Raises:
+        ValueError: there are not so many, or a length is not between 2 and the number of letters.
+    """
+    count = check.integer("count", count, at_least=0)
+    for n in lengths:
+        check.integer("length", n, at_least=2, at_most=len(LETTERS))
+    known = sum(math.perm(len(LETTERS), n) for n in set(lengths))
+    if count > known // 2:
+        raise ValueError(f"count is {count}, but there are {known} such strings: ask for at most half, or longer ones")
+    rng = np.random.default_rng((seed, 3))
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found["".join(rng.permutation(LETTERS)[: rng.choice(lengths)])] = None
+    return list(found)
 
 
 @dataclass(frozen=True)
