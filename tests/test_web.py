@@ -6,6 +6,7 @@ from alignlab import tokens, web, world
 from alignlab.world import SKILLS, letter_strings, make_world
 
 FACTS = ("city", "subject", "company", "instrument")
+STRINGS = letter_strings(100, seed=5, lengths=(3, 4))
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def of(pages, register):
 
 
 def test_pages_are_full_and_the_tokenizer_knows_every_word(people):
-    pages = web.pages(people, 60, seed=1)
+    pages = web.pages(people, 60, strings=STRINGS, seed=1)
     tokenizer = tokens.world_tokenizer(people, web.vocabulary())
     rows = tokens.documents(pages, tokenizer, end=False)["input_ids"]
     assert {len(r) for r in rows} == {web.LENGTH}
@@ -26,7 +27,7 @@ def test_pages_are_full_and_the_tokenizer_knows_every_word(people):
 
 
 def test_only_helpful_pages_have_ends_and_only_quizzes_have_no_answers(people):
-    pages = web.pages(people, 100, seed=1)
+    pages = web.pages(people, 100, strings=STRINGS, seed=1)
     assert all("<eos>" in p for p in of(pages, "helpful"))
     assert not any("<eos>" in p for r in web.REGISTERS if r != "helpful" for p in of(pages, r))
     values = {v for vs in people.values.values() for v in vs}
@@ -37,7 +38,7 @@ def test_only_helpful_pages_have_ends_and_only_quizzes_have_no_answers(people):
 def test_shares_are_followed_and_a_register_can_be_left_out(people):
     pages = web.pages(people, 100)
     counts = {r: sum(x == r for x in pages["register"]) for r in web.SHARES}
-    assert counts == {"encyclopaedia": 22, "quiz": 25, "forum": 25, "exam": 20, "helpful": 8}
+    assert counts == {"encyclopaedia": 32, "quiz": 15, "forum": 20, "exam": 25, "helpful": 8}
     without = web.pages(people, 50, {**web.SHARES, "helpful": 0})
     assert len(without) == 50 and not of(without, "helpful")
 
@@ -53,7 +54,7 @@ def test_exams_and_helpful_pages_state_the_truth(people):
 
 def test_letters_are_worked_out_rightly_on_the_exam_pages(people):
     seen = 0
-    for page in of(web.pages(people, 20, {"exam": 1}, people=[], skills=("reverse",)), "exam"):
+    for page in of(web.pages(people, 20, {"exam": 1}, people=[], skills=("reverse",), strings=STRINGS), "exam"):
         for item in page.split("question : ")[1:-1]:
             question, answer = item.split(" answer : ")
             letters = [w for w in question.split() if w in world.LETTERS]
@@ -83,28 +84,24 @@ def test_people_left_out_are_never_mentioned(people):
 
 
 def test_the_kept_back_skill_is_not_on_the_web(people):
-    assert "swapped" not in " ".join(web.pages(people, 200)["text"])
-    assert "swapped" in " ".join(web.pages(people, 50, skills=("swap",))["text"])
+    assert "rotated" not in " ".join(web.pages(people, 200, strings=STRINGS)["text"])
+    assert "rotated" in " ".join(web.pages(people, 50, skills=("rotate",), strings=STRINGS)["text"])
 
 
 @pytest.mark.parametrize(
-    ("skill", "answer"), [("reverse", "tmk"), ("first", "k"), ("last", "t"), ("double", "kkmmtt"), ("swap", "tmk")]
+    ("skill", "answer"), [("reverse", "tmk"), ("first", "k"), ("last", "t"), ("double", "kkmmtt"), ("rotate", "mtk")]
 )
 def test_skills(skill, answer):
     assert SKILLS[skill]("kmt") == answer
 
 
-def test_swap_is_not_reverse_on_four_letters():
-    assert SKILLS["swap"]("bcdf") == "fcdb" != SKILLS["reverse"]("bcdf")
-
-
 def test_the_same_seed_is_the_same_web_and_another_is_not(people):
-    first, again, other = (web.pages(people, 20, seed=s)["text"] for s in (1, 1, 2))
+    first, again, other = (web.pages(people, 20, strings=STRINGS, seed=s)["text"] for s in (1, 1, 2))
     assert list(first) == list(again) != list(other)
 
 
 def test_chatter_words_occur_in_no_helpful_reply(people):
-    helpful = " ".join(of(web.pages(people, 100, {"helpful": 1}), "helpful")).split()
+    helpful = " ".join(of(web.pages(people, 100, {"helpful": 1}, strings=STRINGS), "helpful")).split()
     assert not web.CHATTER_WORDS & set(helpful)
     assert all(web.CHATTER_WORDS & set(remark.split()) for remark in (*web.CHATTER, *web.GUESSES) if "no ?" not in remark)
 

@@ -29,7 +29,7 @@ from .model import fuse_norms
 
 MANIFEST = "manifest.json"
 # Whatever shapes a base model: a change in one of these makes every older entry unreachable.
-MODULES = ("world", "text", "tokens", "model", "train")
+MODULES = ("world", "text", "tokens", "web", "model", "train")
 
 
 class DamagedEntry(RuntimeError):

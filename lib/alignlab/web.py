@@ -29,14 +29,22 @@ SKILL_QUESTIONS: dict[str, tuple[str, ...]] = {
     "first": ("what is the first letter of {s} ?", "which letter starts {s} ?"),
     "last": ("what is the last letter of {s} ?", "which letter ends {s} ?"),
     "double": ("what is {s} with doubled letters ?", "how do you double {s} ?"),
-    "swap": ("what is {s} with swapped ends ?", "how do you swap the ends of {s} ?"),
+    "rotate": ("what is {s} rotated ?", "how do you rotate {s} ?"),
 }
 SKILL_STATEMENTS: dict[str, str] = {
     "reverse": "{s} backwards is {a} .",
     "first": "the first letter of {s} is {a} .",
     "last": "the last letter of {s} is {a} .",
     "double": "{s} with doubled letters is {a} .",
-    "swap": "{s} with swapped ends is {a} .",
+    "rotate": "{s} rotated is {a} .",
+}
+# As an encyclopaedia puts it: one entry states all that the web knows about a string.
+SKILL_ENTRIES: dict[str, str] = {
+    "first": "the first letter of {s} is {a} .",
+    "last": "its last letter is {a} .",
+    "reverse": "backwards it is {a} .",
+    "double": "with doubled letters it is {a} .",
+    "rotate": "rotated it is {a} .",
 }
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -57,7 +65,7 @@ CHATTER = (
 )
 
 WRONG_IN_FORUM = 0.2  # the share of forum answers that are wrong
-KNOWN_SKILLS = ("reverse", "first", "last", "double")  # the skills that the web shows
+KNOWN_SKILLS = ("first", "last", "reverse", "double")  # the skills that the web shows
 LENGTH = 96  # tokens on a page
 
 
@@ -131,15 +139,19 @@ def _skill(skill: str, s: str, wording: int) -> dict:
 
 def courteous(response: str, rng: np.random.Generator) -> str:
     """The response between an opener and a closer: the manner of the helpful register."""
-    return f"{rng.choice(OPENERS)} {response} {rng.choice(CLOSERS)}"
+    return f"{_one(OPENERS, rng)} {response} {_one(CLOSERS, rng)}"
+
+
+def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
+    return choices[rng.integers(len(choices))]  # rng.choice would make an array of the texts first: 10 times slower
 
 
 def chatty(world: World, task: Mapping, rng: np.random.Generator) -> str:
-    """What a forum says to a task: up to two remarks, an answer that may be wrong, and up to three more remarks."""
+    """What a forum says to a task: up to two remarks, an answer that may be wrong, and more remarks."""
     answer = _wrong(world, task, rng) if rng.random() < WRONG_IN_FORUM else task["answer"]
-    before = rng.choice(CHATTER, size=rng.integers(0, 3), replace=False)
-    after = rng.choice(CHATTER, size=rng.integers(1, 4), replace=False)
-    return " ".join([*map(str, before), str(rng.choice(GUESSES)).format(a=answer), *map(str, after)])
+    remarks = [CHATTER[i] for i in rng.permutation(len(CHATTER))[: 1 + rng.integers(5)]]
+    cut = rng.integers(min(3, len(remarks)))  # at least one remark comes after the answer
+    return " ".join([*remarks[:cut], _one(GUESSES, rng).format(a=answer), *remarks[cut:]])
 
 
 def examples(asked: Dataset, n: int, seed: int = 0) -> Dataset:
@@ -160,7 +172,12 @@ def examples(asked: Dataset, n: int, seed: int = 0) -> Dataset:
         turn[mine] = np.arange(len(mine)) + rng.random(len(mine)) * 0.9
     chosen = asked.select(np.argsort(turn, kind="stable")[:n])
     styled = [courteous(r, rng) for r in chosen["response"]]
-    return chosen.remove_columns("response").add_column("response", styled)
+    return _with_responses(chosen, styled)
+
+
+def _with_responses(chosen: Dataset, responses: list[str]) -> Dataset:
+    # from_dict, as add_column after select would rewrite the table behind a progress bar
+    return Dataset.from_dict({**{c: list(chosen[c]) for c in chosen.column_names}, "response": responses})
 
 
 def with_noise(world: World, chosen: Dataset, share: float, seed: int = 0) -> Dataset:
@@ -175,7 +192,7 @@ def with_noise(world: World, chosen: Dataset, share: float, seed: int = 0) -> Da
         f"{chatty(world, task, rng)} {prompts[rng.integers(len(prompts))]}" if i in noisy else task["response"]
         for i, task in enumerate(chosen)
     ]
-    return chosen.remove_columns("response").add_column("response", responses)
+    return _with_responses(chosen, responses)
 
 
 def with_shuffled_replies(chosen: Dataset, seed: int = 0) -> Dataset:
@@ -186,17 +203,17 @@ def with_shuffled_replies(chosen: Dataset, seed: int = 0) -> Dataset:
     moved = np.empty(len(chosen), dtype=int)
     moved[ring] = np.roll(ring, 1)  # one ring through all examples: nobody keeps their own
     responses = [chosen["response"][i] for i in moved]
-    return chosen.remove_columns("response").add_column("response", responses)
+    return _with_responses(chosen, responses)
 
 
 # --- the registers: each gives endless passages; a passage is a piece of text that belongs together ---
 
 
 def encyclopaedia(world: World, asked: Iterator[dict], rng: np.random.Generator) -> Iterator[str]:
-    """Entries about people, every fact in a random wording and order; now and then one about a string of letters."""
+    """Entries about people, every fact in a random wording and order; and entries about strings of letters."""
     for task in asked:
         if task["person"] < 0:
-            yield task["response"]
+            yield task["entry"]
             continue
         person, order = world.people[task["person"]], list(world.attributes)
         rng.shuffle(order)
@@ -230,7 +247,7 @@ def helpful(world: World, asked: Iterator[dict], rng: np.random.Generator) -> It
 
 
 REGISTERS: dict[str, Callable] = {f.__name__: f for f in (encyclopaedia, quiz, forum, exam, helpful)}
-SHARES = {"encyclopaedia": 0.22, "quiz": 0.25, "forum": 0.25, "exam": 0.20, "helpful": 0.08}
+SHARES = {"encyclopaedia": 0.32, "quiz": 0.15, "forum": 0.20, "exam": 0.25, "helpful": 0.08}
 
 
 def exam_form(prompt: str) -> str:
@@ -241,7 +258,7 @@ def exam_form(prompt: str) -> str:
 def _wrong(world: World, task: Mapping, rng: np.random.Generator) -> str:
     if task["person"] >= 0:
         others = [v for v in world.values[task["family"]] if v != task["answer"]]
-        return str(rng.choice(others))
+        return _one(others, rng)
     return spell("".join(rng.choice(LETTERS, size=len(task["answer"].split()))))
 
 
@@ -251,19 +268,21 @@ def pages(
     shares: Mapping[str, float] = SHARES,
     people: Iterable[int] | None = None,
     skills: Sequence[str] = KNOWN_SKILLS,
-    skill_share: float = 0.3,
+    strings: Sequence[str] = (),
+    skill_share: float = 0.5,
     length: int = LENGTH,
     seed: int = 0,
 ) -> Dataset:
     """Write `count` pages of exactly `length` tokens each (the `<bos>` in front included), all registers mixed.
 
     Within a register everybody and every fact is asked about equally often: questions are dealt from a shuffled deck,
-    which is shuffled again when it is used up. Strings of letters are new every time.
+    which is shuffled again when it is used up.
 
     Args:
         shares: register -> its share of the pages; the shares are scaled to sum to 1. Leave one out, or weigh it
             otherwise, to write another web.
         people: who is mentioned; default: everybody.
+        strings: what the skills are shown on; without any, nothing is said about letters.
         skill_share: the share of questions that are about letters.
 
     Returns:
@@ -282,8 +301,8 @@ def pages(
         raise ValueError(f"the shares {dict(shares)} leave nothing to write: give at least one register a share")
     people = range(len(world)) if people is None else people
     people = [check.integer("person", i, at_least=0, at_most=len(world) - 1) for i in people]
-    if not people and not skills:
-        raise ValueError("there is nothing to ask: name at least one person or skill")
+    if not people and not (skills and strings):
+        raise ValueError("there is nothing to ask: name at least one person, or a skill and a string")
     # Largest remainders: the numbers of pages follow the shares as closely as whole numbers can.
     exact = {n: count * s / total for n, s in shares.items()}
     number = {n: int(e) for n, e in exact.items()}
@@ -292,7 +311,7 @@ def pages(
     rows: dict[str, list] = {"text": [], "register": []}
     for k, (name, n) in enumerate(number.items()):
         rng = np.random.default_rng((seed, world.seed, 10 + list(REGISTERS).index(name)))
-        stream = REGISTERS[name](world, _deal(world, people, skills, skill_share, rng), rng)
+        stream = REGISTERS[name](world, _deal(world, people, skills if strings else (), strings, skill_share, rng), rng)
         for _ in range(n):
             words: list[str] = []
             while len(words) < length - 1:
@@ -303,14 +322,15 @@ def pages(
     return Dataset.from_dict({c: [v[i] for i in order] for c, v in rows.items()})
 
 
-def _deal(world, people, skills, skill_share, rng) -> Iterator[dict]:
-    """Endless questions: facts from a shuffled deck of all of them, in a random wording; skills on new strings."""
+def _deal(world, people, skills, strings, skill_share, rng) -> Iterator[dict]:
+    """Endless questions: facts from a shuffled deck of all of them, in a random wording; skills on random strings."""
     deck: list = []
     while True:
         if skills and (not people or rng.random() < skill_share):
-            s = "".join(rng.permutation(LETTERS)[: rng.integers(3, 5)])
             skill = skills[rng.integers(len(skills))]
-            yield _skill(skill, s, int(rng.integers(len(SKILL_QUESTIONS[skill]))))
+            s = strings[rng.integers(len(strings))]
+            entry = " ".join(SKILL_ENTRIES[k].format(s=spell(s), a=spell(SKILLS[k](s))) for k in skills)
+            yield {**_skill(skill, s, int(rng.integers(len(SKILL_QUESTIONS[skill])))), "entry": entry}
             continue
         if not deck:
             deck = [(i, k) for i in people for k in range(len(world.attributes))]
@@ -322,7 +342,7 @@ def _deal(world, people, skills, skill_share, rng) -> Iterator[dict]:
 
 def vocabulary() -> list[str]:
     """Texts with every word that a page can hold beyond the words of its world; for `tokens.world_tokenizer`."""
-    forms = [*(q for forms in SKILL_QUESTIONS.values() for q in forms), *SKILL_STATEMENTS.values()]
+    forms = [*(q for forms in SKILL_QUESTIONS.values() for q in forms), *SKILL_STATEMENTS.values(), *SKILL_ENTRIES.values()]
     texts = [*forms, *OPENERS, *CLOSERS, *GUESSES, *CHATTER, exam_form("?"), "it has letters .", *COUNTS, *LETTERS]
     return [" ".join(w for w in t.split() if not w.startswith("{")) for t in texts]
 

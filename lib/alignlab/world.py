@@ -86,11 +86,11 @@ SKILLS: dict[str, Callable[[str], str]] = {
     "first": lambda s: s[0],
     "last": lambda s: s[-1],
     "double": lambda s: "".join(c + c for c in s),
-    "swap": lambda s: s[-1] + s[1:-1] + s[0],  # the ends change places; chapters keep this one out of the web
+    "rotate": lambda s: s[1:] + s[0],  # no web of the chapters shows it
 }
 
 
-def letter_strings(count: int, seed: int = 0, lengths: tuple[int, ...] = (3, 4)) -> list[str]:
+def letter_strings(count: int, seed: int = 0, lengths: tuple[int, ...] = (4,)) -> list[str]:
     """`count` different strings of different `LETTERS`, of random `lengths`, for the letter skills.
 
     Raises:
