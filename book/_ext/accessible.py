@@ -17,7 +17,7 @@ def is_chinese(text: str) -> bool:
 
 def mark_chinese(app, doctree) -> None:
     # Also the browser needs it: the same character is drawn differently for Chinese and for Japanese.
-    for node in doctree.findall(lambda n: isinstance(n, nodes.paragraph | nodes.strong)):
+    for node in doctree.findall(lambda n: isinstance(n, nodes.title | nodes.paragraph | nodes.strong)):
         if is_chinese(node.astext()):
             node["classes"].append(CHINESE)
 

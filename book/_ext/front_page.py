@@ -195,7 +195,25 @@ class ChaptersOn(FromChapters):
         return [items]
 
 
+def at_the_head(app, doctree) -> None:
+    """Below the claim of a chapter: how long it takes, and what came out of it."""
+    env = app.env
+    file = notebooks(Path(env.srcdir)).get(env.docname)
+    first = next(doctree.findall(nodes.paragraph), None)
+    if file is None or first is None:
+        return
+    try:
+        entries = [entry for ledger in scoreboard.ledgers(file) for entry in ledger["entries"]]
+    except ValueError as e:
+        raise ExtensionError(f"front page: {e}") from None
+    if entries:
+        line = scoreboard.tally(entries, zeros=False)
+        line.insert(0, nodes.inline("", "Found here: ", classes=["chapter-time"]))
+        first.parent.insert(first.parent.index(first) + 1, line)
+
+
 def setup(app):
+    app.connect("doctree-read", at_the_head)
     app.add_directive("chapters-on", ChaptersOn)
     app.add_directive("chapter-list", ChapterList)
     app.add_directive("chapter-figure", ChapterFigure)
