@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree as ET
 
 import accessible
+import epub
 import front_page
 import light_pages
 import plain_math
 import pytest
 import scoreboard
+from book_toc import pages
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError, SphinxWarning
@@ -180,3 +185,30 @@ def test_the_big_script_is_taken_out_and_a_new_way_to_load_it_is_noticed(tmp_pat
     page.write_text('<script defer src="_static/scripts/fontawesome.js"></script>')
     with pytest.raises(ExtensionError, match=r"book.html still loads"):
         light_pages.leave_out(app, None)
+
+
+def test_menus_are_laid_out_for_a_reader_of_books():
+    box = (
+        "<div class='explorer'><label>Who: <select onchange='x()'><option>Ana</option><option>Ben</option></select>"
+        "</label><section><p>1</p></section><section hidden><p onclick='y()'>2 &lt; 3<br></p></section></div>"
+    )
+    found = epub.still(f"<form hidden><select></select></form>{box}<script>1 < 2</script>")
+    tree = ET.fromstring(found)
+    assert [p.findtext("p/strong") for p in tree.findall("section")] == ["Ana", "Ben"]
+    assert not any(word in found for word in ("select", "hidden", "onclick", "script")) and "2 &lt; 3" in found
+
+
+def test_the_epub_is_whole(tmp_path):
+    with zipfile.ZipFile(epub.build(tmp_path / "epub")) as book:
+        names = set(book.namelist())
+        written = {name: book.read(name) for name in names if name.endswith((".xhtml", ".opf", ".ncx"))}
+    assert {f"{page}.xhtml" for page in pages(epub.ROOT)} <= names
+    for name, content in written.items():
+        tree = ET.fromstring(content)  # a reader refuses a page that is no XML
+        for element in tree.iter():
+            tag, where = element.tag.rpartition("}")[2], element.get("src", "")
+            assert tag not in {"script", "select", "form", "iframe"}, f"{name}: {tag} needs a browser"
+            if tag == "img":
+                assert (Path("/") / Path(name).parent / where).resolve().as_posix().lstrip("/") in names, where
+                assert element.get("alt"), f"{name}: {where} has no alt text"
+    assert b"<dc:title>Dotting the Dragon" in written["content.opf"]

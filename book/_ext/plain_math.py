@@ -19,9 +19,10 @@ def mathml(formula: str, block: bool) -> str:
         ValueError: the LaTeX is not understood; the message says what of it.
     """
     try:
-        return latex2mathml.tex2mathml(formula, as_block=block)
+        text = latex2mathml.tex2mathml(formula, as_block=block)
     except (SyntaxError, ValueError, KeyError, AttributeError, IndexError, TypeError) as e:
         raise ValueError(f"the formula {formula!r} cannot be written as MathML: {e}") from None
+    return text.replace("&ApplyFunction;", "&#8289;")  # the name is not known in XML, where an EPUB needs it
 
 
 def written(node, block: bool) -> str:
