@@ -544,14 +544,12 @@ def test_explorers_show_each_of_their_sections(visit, page):
 
 
 def kind(page: str) -> str:
-    return notebook_metadata(page).get("alignlab", {}).get("kind", "finding")
-
-
-def notebook_metadata(page: str) -> dict:
-    return json.loads(notebooks(ROOT)[page].read_text("utf-8"))["metadata"]
+    metadata = json.loads(notebooks(ROOT)[page].read_text("utf-8"))["metadata"]
+    return metadata.get("alignlab", {}).get("kind", "finding")
 
 
 @pytest.mark.parametrize("page", [p for p in notebooks(ROOT) if kind(p) == "finding"])
 def test_chapter_has_something_to_move(visit, page):
     tab, _ = visit(page)
-    assert [c for c in tab.query_selector_all(CONTROLS) if c.is_visible()], "the static page has nothing to play with"
+    found = tab.query_selector_all(f"{CONTROLS}, article .cell_output .explorer [tabindex]")
+    assert [c for c in found if c.is_visible()], "the static page has nothing to play with"
