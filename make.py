@@ -88,6 +88,12 @@ def lab(**_):
     sh(PY, "-m", "jupyterlab", "notebooks")
 
 
+def epub(**_):
+    """write the book as one EPUB file into _build/epub"""
+    env()
+    sh(PY, "book/_tools/epub.py")
+
+
 def bench(**_):
     """measure speeds on this machine"""
     env()
@@ -112,7 +118,7 @@ def help(**_):
         print(f"  {name:10} {target.__doc__}")
 
 
-TARGETS = {f.__name__: f for f in (help, env, book, test, lint, chapter, reproduce, lab, bench, stamp, clean)}
+TARGETS = {f.__name__: f for f in (help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stamp, clean)}
 
 if __name__ == "__main__":
     name, *pairs = sys.argv[1:] or ["help"]

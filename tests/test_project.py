@@ -194,3 +194,61 @@ def test_the_picture_of_the_readme_is_the_figure_of_a_committed_run():
     assert len([f for f in found if f]) == 1, f"one cell must be tagged {chapters.PICTURE_TAG}"
     assert chapters.PICTURE.read_bytes() in found, "the picture is of another run: make chapter NAME=paraphrase"
     assert chapters.PICTURE.relative_to(ROOT).as_posix() in (ROOT / "README.md").read_text("utf-8")
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+FORMS = [f for f in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if f.name != "config.yml"]
+
+
+def test_the_workflows_run_the_two_commands():
+    runs = {
+        file.name: [step.get("run") for job in read(file)["jobs"].values() for step in job["steps"] if "run" in step]
+        for file in WORKFLOWS
+    }
+    assert runs == {"ci.yml": [".ci/run"], "pages.yml": ["make book"]}
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run cannot be run"
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda f: f.name)
+def test_a_workflow_is_pinned_and_may_do_no_more_than_it_needs(file):
+    flow = read(file)
+    assert flow["permissions"] == {"contents": "read"}, "what the jobs may do by default"
+    for name, job in flow["jobs"].items():
+        assert job.get("permissions", {}) in ({}, {"pages": "write", "id-token": "write"}), name
+        assert not job.get("permissions") or not any("run" in step for step in job["steps"]), f"{name} runs code"
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", step["uses"]), f"not pinned: {step['uses']}"
+            if step.get("uses", "").startswith("actions/checkout"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def read(file: Path) -> dict:
+    return yaml.safe_load(file.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("file", FORMS, ids=lambda f: f.name)
+def test_an_issue_form_is_one_that_github_reads(file):
+    form = read(file)
+    assert {"name", "description", "body"} <= set(form) <= {"name", "description", "body", "title", "labels"}
+    ids = [part["id"] for part in form["body"] if part["type"] != "markdown"]
+    assert ids and len(set(ids)) == len(ids)
+    for part in form["body"]:
+        assert part["type"] in {"markdown", "input", "textarea", "dropdown", "checkboxes"}
+        assert set(part) <= {"type", "id", "attributes", "validations"}
+        assert part["attributes"]["value" if part["type"] == "markdown" else "label"]
+        if part["type"] in {"dropdown", "checkboxes"}:
+            assert part["attributes"]["options"]
+
+
+def test_the_form_for_verdicts_asks_for_what_a_chapter_prints():
+    assert [f.name for f in FORMS] == ["bug.yml", "idea.yml", "verdict.yml"]
+    parts = {part.get("id"): part for part in read(FORMS[-1])["body"]}
+    for wanted in ("chapter", "verdicts", "report"):
+        assert parts[wanted]["validations"]["required"] is True
+    # The example in the form begins each line as the last cell of a chapter does.
+    last = chapters.read(ROOT / "notebooks" / "paraphrase.ipynb").cells[-1]
+    said = "".join(o.text for o in last.outputs).splitlines()
+    for line in parts["report"]["attributes"]["placeholder"].splitlines():
+        start = line.split("...")[0].strip()
+        assert any(own.startswith(start) for own in said), f"a chapter prints no line {line!r}"

@@ -1,12 +1,13 @@
 """The scoreboard: every claim of every chapter with its verdict, read from the committed notebooks and nothing else.
 
-Two directives. `{scoreboard}` is the table; `{scoreboard-summary}` one sentence that counts it. A chapter's ledger is
-the output of type `application/vnd.alignlab.ledger+json` in its notebook. The numbers stand in one place only, so that
-the page cannot disagree with a chapter.
+Two directives. `{scoreboard}` is the table with its filters; `{scoreboard-summary}` counts it, in one sentence and in
+one mark for each verdict. A chapter's ledger is the output of type `application/vnd.alignlab.ledger+json` in its
+notebook. The numbers stand in one place only, so that the page cannot disagree with a chapter.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
@@ -114,6 +115,68 @@ def amount(value: float) -> str:
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
+def css(verdict: str) -> str:
+    return verdict.replace(" ", "-")
+
+
+def mark(verdict: str, count: int | None = None) -> nodes.inline:
+    """A verdict as the reader sees it everywhere, with how often it was given where that is asked."""
+    words = verdict if count is None else f"{count} {verdict}"
+    return nodes.inline("", words, classes=["verdict", f"verdict-{css(verdict)}"])
+
+
+# The menus are hidden until the script runs: without it they would do nothing.
+FILTERS = """<form class="board-filters" aria-label="Filter the scoreboard" hidden>
+<label>Verdict <select name="verdict">{verdicts}</select></label>
+<label>Chapter <select name="chapter">{chapters}</select></label>
+<label>Kind <select name="kind">{kinds}</select></label>
+<button type="reset">Show all</button>
+<p role="status"></p>
+</form>"""
+SCRIPT = """<script>
+(() => {
+  const form = document.querySelector(".board-filters");
+  const rows = [...document.querySelectorAll("table.scoreboard tbody tr")];
+  const show = () => {
+    const wanted = [...form.querySelectorAll("select")].map(s => s.value).filter(Boolean);
+    for (const row of rows) row.hidden = !wanted.every(name => row.classList.contains(name));
+    const left = rows.filter(row => !row.hidden).length;
+    form.querySelector("[role=status]").textContent = left
+      ? `${left} of ${rows.length} lines shown` : "No line of the ledgers is like this.";
+  };
+  form.addEventListener("change", show);
+  form.addEventListener("reset", () => setTimeout(show));
+  form.hidden = false;
+  show();
+})();
+</script>"""
+
+
+def filters(rows: list[tuple[str, dict, dict]]) -> str:
+    """The three menus over the table. Every verdict can be chosen, also one that nobody got."""
+    entries = [entry for _, _, entry in rows]
+    chapters = {ledger["chapter"]: ledger["title"] for _, ledger, _ in rows}
+    return FILTERS.format(
+        verdicts=options(
+            "any verdict",
+            {f"is-{css(v)}": (v, sum(e["verdict"] == v for e in entries)) for vs in VERDICTS.values() for v in vs},
+        ),
+        chapters=options(
+            "all chapters",
+            {f"of-{c}": (title, sum(ledger["chapter"] == c for _, ledger, _ in rows)) for c, title in chapters.items()},
+        ),
+        kinds=options(
+            "claims and controls", {f"kind-{k}": (k + "s only", sum(e["kind"] == k for e in entries)) for k in VERDICTS}
+        ),
+    )
+
+
+def options(everything: str, choices: dict[str, tuple[str, int]]) -> str:
+    lines = [f'<option value="">{everything}</option>']
+    lines += [f'<option value="{v}">{html.escape(text)} ({count})</option>' for v, (text, count) in choices.items()]
+    return "".join(lines)
+
+
 class Scoreboard(SphinxDirective):
     """The table: chapter, statement, paper, expectation, ours with every seed, verdict."""
 
@@ -131,7 +194,11 @@ class Scoreboard(SphinxDirective):
         group += nodes.thead("", self.row([[nodes.Text(h)] for h in self.head]))
         group += nodes.tbody("", *[self.entry(*row) for row in rows])
         table += group
-        return [nodes.container("", table, classes=["ledger-box"])]
+        return [
+            nodes.raw("", filters(rows), format="html"),
+            nodes.container("", table, classes=["ledger-box"]),
+            nodes.raw("", SCRIPT, format="html"),
+        ]
 
     def row(self, cells: list[list[nodes.Node]], **attributes) -> nodes.row:
         return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells], **attributes)
@@ -148,7 +215,6 @@ class Scoreboard(SphinxDirective):
         elif entry["source"]:
             paper.append(nodes.Text(f" ({entry['source']})"))
         each = ", ".join(map(amount, entry["values"]))
-        verdict = entry["verdict"]
         return self.row(
             [
                 [chapter],
@@ -156,19 +222,32 @@ class Scoreboard(SphinxDirective):
                 paper,
                 [nodes.Text(f"{entry['expect']} {entry['unit']}")],
                 [nodes.strong("", amount(entry["mean"])), nodes.Text(f" [{each}]")],
-                [nodes.inline("", verdict, classes=["verdict", f"verdict-{verdict.replace(' ', '-')}"])],
+                [mark(entry["verdict"])],
             ],
             ids=[f"{ledger['chapter']}-{entry['id']}"],
+            classes=[f"is-{css(entry['verdict'])}", f"of-{ledger['chapter']}", f"kind-{entry['kind']}"],
         )
 
 
 class Summary(SphinxDirective):
-    """One sentence that counts the scoreboard."""
+    """One sentence that counts the scoreboard, and the same counts as marks of one size, the zeros too."""
 
     has_content = False
 
     def run(self) -> list[nodes.Node]:
-        return [nodes.paragraph("", sentence(collect(self)))]
+        found = collect(self)
+        entries = [entry for _, ledger in found for entry in ledger["entries"]]
+        return [nodes.paragraph("", sentence(found)), *([tally(entries)] if entries else [])]
+
+
+def tally(entries: list[dict], zeros: bool = True) -> nodes.paragraph:
+    """How often each verdict was given, as marks; the verdicts that nobody got only where `zeros` are wanted."""
+    given = [entry["verdict"] for entry in entries]
+    marks = [mark(v, given.count(v)) for vs in VERDICTS.values() for v in vs if zeros or v in given]
+    line = nodes.paragraph("", classes=["tally"])
+    for one in marks:
+        line += [one, nodes.Text(" ")]
+    return line
 
 
 def sentence(found: list[tuple[str, dict]]) -> str:

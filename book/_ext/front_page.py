@@ -1,0 +1,221 @@
+"""What the front page takes from the committed notebooks, so that nothing on it is typed twice or out of date.
+
+Four directives. `{chapter-list}` lists the chapters with claim, minutes and verdicts. `{chapter-figure}` shows the
+figure of the cell tagged `readme-picture`. `{front-page}` shows the outputs (HTML or text) of the cells tagged
+`front-page`; where no cell is tagged, it shows nothing. `{chapters-on} lima distillation` links those of the named
+chapters that the book has, with their verdicts, for the page of open questions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import scoreboard
+from book_toc import notebooks
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+FRONT_TAG, FIGURE_TAG = "front-page", "readme-picture"
+FIGURE = "book/_static/result.png"  # written by book/_tools/chapters.py from the cell tagged FIGURE_TAG
+
+
+def read(file: Path) -> list[dict]:
+    """The cells of a notebook, their sources and outputs as strings.
+
+    Raises:
+        ValueError: naming the file when it is no notebook.
+    """
+    try:
+        cells = json.loads(file.read_text("utf-8"))["cells"]
+        return [{**cell, "source": joined(cell["source"])} for cell in cells]
+    except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(f"{file.name} is not a notebook that can be read: {e}") from None
+
+
+def joined(text: str | list[str]) -> str:
+    return text if isinstance(text, str) else "".join(text)
+
+
+def tagged(cells: list[dict], tag: str) -> list[dict]:
+    return [c for c in cells if tag in c.get("metadata", {}).get("tags", [])]
+
+
+def title(cells: list[dict]) -> str:
+    """The heading of the first cell.
+
+    Raises:
+        ValueError: the notebook does not begin with one.
+    """
+    found = re.match(r"\s*# +(.+)", cells[0]["source"] if cells else "")
+    if not found:
+        raise ValueError("the first cell does not begin with a title, `# ...`")
+    return found[1].strip()
+
+
+def claim(cells: list[dict]) -> str:
+    """The first sentence under the title, as Markdown, without a bold lead ("**The claim.**") and without links."""
+    paragraphs = re.split(r"\n\s*\n", cells[0]["source"].strip())[1:]
+    text = next((p for p in paragraphs if p.strip() and p.lstrip()[0] not in ":`#|<-"), "")
+    text = re.sub(r"^\*\*[^*]+\*\*\s*", "", " ".join(text.split()))
+    text = re.sub(r"\s*\{cite(?::\w+)?\}`[^`]*`", "", text)
+    text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
+    # A full stop ends the sentence when a capital follows; those of "e.g." and "et al." do not.
+    ends = re.search(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bal)(?<!\bvs)[.?!](?=\s+[\"*_A-Z])", text)
+    return text[: ends.end()] if ends else text
+
+
+def minutes(cells: list[dict]) -> str:
+    """How long a run takes: the row "Time" of the box "At a glance", up to the first comma; "" where there is none."""
+    for cell in cells:
+        found = re.search(r"^\|\s*Time[^|]*\|\s*([^|,;]+)", cell["source"], re.MULTILINE)
+        if cell["cell_type"] == "markdown" and found:
+            return found[1].strip()
+    return ""
+
+
+def shown(cell: dict) -> list[tuple[str, str]]:
+    """(type, content) of what a cell shows: its HTML, or else its plain text; pictures are left to their chapter."""
+    found = []
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        if output.get("name") == "stdout":
+            found.append(("text/plain", joined(output["text"])))
+        elif "text/html" in data:
+            found.append(("text/html", joined(data["text/html"])))
+        elif "text/plain" in data and not any(kind.startswith("image/") for kind in data):
+            found.append(("text/plain", joined(data["text/plain"])))
+    return found
+
+
+class FromChapters(SphinxDirective):
+    """A directive that reads the notebooks; its page is built again when one of them changes."""
+
+    has_content = False
+
+    def chapters(self) -> list[tuple[str, Path, list[dict]]]:
+        """(docname, file, cells) of every chapter, in reading order."""
+        root = Path(self.env.srcdir)
+        self.env.note_dependency(str(root / "_toc.yml"))
+        found = []
+        for docname, file in notebooks(root).items():
+            self.env.note_dependency(str(file))
+            try:
+                found.append((docname, file, read(file)))
+            except ValueError as e:
+                raise ExtensionError(f"front page: {e}") from None
+        return found
+
+    def link(self, docname: str, text: str) -> addnodes.pending_xref:
+        return addnodes.pending_xref(
+            "", nodes.inline("", text), refdomain="std", reftype="doc", reftarget="/" + docname,
+            refdoc=self.env.docname, refexplicit=True, refwarn=True,
+        )  # fmt: skip
+
+
+class ChapterList(FromChapters):
+    """Title, minutes, claim and verdicts of every chapter."""
+
+    def run(self) -> list[nodes.Node]:
+        items = nodes.bullet_list("", classes=["chapter-list"])
+        for docname, file, cells in self.chapters():
+            try:
+                head = nodes.paragraph("", "", nodes.strong("", "", self.link(docname, title(cells))))
+                entries = [entry for ledger in scoreboard.ledgers(file) for entry in ledger["entries"]]
+            except ValueError as e:
+                raise ExtensionError(f"front page: {file.name}: {e}") from None
+            said = claim(cells)
+            item = nodes.list_item("", head)
+            if said:
+                item += nodes.paragraph("", "", *self.parse_inline(said, lineno=self.lineno)[0])
+            line = scoreboard.tally(entries, zeros=False)
+            if minutes(cells):
+                line.insert(0, nodes.inline("", minutes(cells) + " ", classes=["chapter-time"]))
+            if len(line):
+                item += line
+            items += item
+        return [items] if len(items) else [nodes.paragraph("", scoreboard.NOTHING)]
+
+
+class ChapterFigure(FromChapters):
+    """The figure of the tagged cell, with the alt text of its cell and a link to its chapter."""
+
+    def run(self) -> list[nodes.Node]:
+        for docname, file, cells in self.chapters():
+            for cell in tagged(cells, FIGURE_TAG):
+                alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
+                if not alt:
+                    raise ExtensionError(f"front page: {file.name}: the cell tagged {FIGURE_TAG} has no alt text")
+                source = nodes.Text("From the chapter ")
+                caption = nodes.paragraph("", "", source, self.link(docname, title(cells)), classes=["source"])
+                picture = nodes.image(uri="/" + FIGURE, alt=alt)
+                return [nodes.container("", picture, caption, classes=["chapter-figure"])]
+        return []
+
+
+class FrontPage(FromChapters):
+    """The outputs of the tagged cells, each with a link to its chapter."""
+
+    def run(self) -> list[nodes.Node]:
+        found: list[nodes.Node] = []
+        for docname, _, cells in self.chapters():
+            for cell in tagged(cells, FRONT_TAG):
+                box = nodes.container("", classes=["front-page"])
+                for kind, content in shown(cell):
+                    if kind == "text/html":
+                        box += nodes.raw("", content, format="html")
+                    else:
+                        box += nodes.literal_block(content.rstrip("\n"), content.rstrip("\n"), language="none")
+                if len(box):
+                    source = nodes.Text("An output of the chapter ")
+                    box += nodes.paragraph("", "", source, self.link(docname, title(cells)), classes=["source"])
+                    found.append(box)
+        return found
+
+
+class ChaptersOn(FromChapters):
+    """Links to those of the named chapters that _toc.yml has, with their verdicts; says so where there is none."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        wanted = self.arguments[0].split()
+        found = {file.stem: (docname, file, cells) for docname, file, cells in self.chapters() if file.stem in wanted}
+        if not found:
+            return [nodes.paragraph("", "No chapter of this book measures it yet.", classes=["chapters-on"])]
+        items = nodes.bullet_list("", classes=["chapter-list", "chapters-on"])
+        for docname, file, cells in (found[slug] for slug in wanted if slug in found):
+            entries = [entry for ledger in scoreboard.ledgers(file) for entry in ledger["entries"]]
+            head = nodes.paragraph("", "", nodes.strong("", "", self.link(docname, title(cells))))
+            items += nodes.list_item("", head, *([scoreboard.tally(entries, zeros=False)] if entries else []))
+        return [items]
+
+
+def at_the_head(app, doctree) -> None:
+    """Below the claim of a chapter: how long it takes, and what came out of it."""
+    env = app.env
+    file = notebooks(Path(env.srcdir)).get(env.docname)
+    first = next(doctree.findall(nodes.paragraph), None)
+    if file is None or first is None:
+        return
+    try:
+        entries = [entry for ledger in scoreboard.ledgers(file) for entry in ledger["entries"]]
+    except ValueError as e:
+        raise ExtensionError(f"front page: {e}") from None
+    if entries:
+        line = scoreboard.tally(entries, zeros=False)
+        line.insert(0, nodes.inline("", "Found here: ", classes=["chapter-time"]))
+        first.parent.insert(first.parent.index(first) + 1, line)
+
+
+def setup(app):
+    app.connect("doctree-read", at_the_head)
+    app.add_directive("chapters-on", ChaptersOn)
+    app.add_directive("chapter-list", ChapterList)
+    app.add_directive("chapter-figure", ChapterFigure)
+    app.add_directive("front-page", FrontPage)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
