@@ -10,13 +10,14 @@ import alignlab
 import matplotlib as mpl
 import pandas as pd
 import pytest
+import torch
 from alignlab import notebook, panel, plot, real
 from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-LAYERS = ("check", "world", "text", "tokens", "model", "train", "answer", "measure", "sweep", "ledger", "plot", "panel",
-          "cache", "real", "notebook")  # fmt: skip
+LAYERS = ("check", "world", "text", "tokens", "web", "model", "train", "answer", "measure", "sweep", "ledger", "plot",
+          "panel", "cache", "base", "real", "notebook")  # fmt: skip
 SOURCE = Path(alignlab.__file__).parent
 
 
@@ -59,6 +60,13 @@ def test_every_form_of_import_is_seen():
 
 
 # ---- notebook
+
+
+def test_a_chapter_computes_with_one_thread():
+    """As its workers do: the numbers of a model trained in the notebook are those of one trained in a sweep."""
+    torch.set_num_threads(2)
+    notebook.start()
+    assert torch.get_num_threads() == 1
 
 
 def test_a_profile_decides_the_number_of_seeds_and_the_offset_their_start():

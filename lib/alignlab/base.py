@@ -36,7 +36,7 @@ class Plan:
     read: int = 100  # people 0 to read - 1 are on the web; the others exist, but nobody has written about them
     width: int = 128
     depth: int = 2
-    steps: int = 600
+    steps: int = 750
     shares: tuple[tuple[str, float], ...] = field(default_factory=lambda: tuple(web.SHARES.items()))
     skills: tuple[str, ...] = web.KNOWN_SKILLS
 

@@ -217,8 +217,10 @@ def encyclopaedia(world: World, asked: Iterator[dict], rng: np.random.Generator)
             continue
         person, order = world.people[task["person"]], list(world.attributes)
         rng.shuffle(order)
+        # The name again in every other sentence: where names are never repeated, a model is slow to learn to do it.
         yield " ".join(
-            sentence(person, a, int(rng.integers(len(STATEMENTS[a]))), full_name=k == 0) for k, a in enumerate(order)
+            sentence(person, a, int(rng.integers(len(STATEMENTS[a]))), full_name=k == 0 or rng.random() < 0.5)
+            for k, a in enumerate(order)
         )
 
 
@@ -309,7 +311,7 @@ def pages(
     for n in sorted(exact, key=lambda n: number[n] - exact[n])[: count - sum(number.values())]:
         number[n] += 1
     rows: dict[str, list] = {"text": [], "register": []}
-    for k, (name, n) in enumerate(number.items()):
+    for name, n in number.items():
         rng = np.random.default_rng((seed, world.seed, 10 + list(REGISTERS).index(name)))
         stream = REGISTERS[name](world, _deal(world, people, skills if strings else (), strings, skill_share, rng), rng)
         for _ in range(n):
@@ -342,7 +344,9 @@ def _deal(world, people, skills, strings, skill_share, rng) -> Iterator[dict]:
 
 def vocabulary() -> list[str]:
     """Texts with every word that a page can hold beyond the words of its world; for `tokens.world_tokenizer`."""
-    forms = [*(q for forms in SKILL_QUESTIONS.values() for q in forms), *SKILL_STATEMENTS.values(), *SKILL_ENTRIES.values()]
-    texts = [*forms, *OPENERS, *CLOSERS, *GUESSES, *CHATTER, exam_form("?"), "it has letters .", *COUNTS, *LETTERS]
+    questions = [q for forms in SKILL_QUESTIONS.values() for q in forms]
+    statements = [*SKILL_STATEMENTS.values(), *SKILL_ENTRIES.values()]
+    remarks = [*OPENERS, *CLOSERS, *GUESSES, *CHATTER]
+    texts = [*questions, *statements, *remarks, exam_form("?"), "it has letters .", *COUNTS, *LETTERS]
     return [" ".join(w for w in t.split() if not w.startswith("{")) for t in texts]
 
