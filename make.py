@@ -100,6 +100,12 @@ def bench(**_):
     sh(PY, "-m", "pytest", "tests/bench", "-s")
 
 
+def stress(NAME=None, SETTING=None, **_):
+    """run chapters with other seeds and processor features, and record the verdicts: NAME=lima, SETTING=seed-100"""
+    env()
+    sh(PY, "tests/stress.py", *([f"--setting={SETTING}"] if SETTING else []), *([NAME] if NAME else []))
+
+
 def stamp(REPO=None, **_):
     """write the repository's address wherever it is needed: REPO=owner/name"""
     env()
@@ -118,7 +124,8 @@ def help(**_):
         print(f"  {name:10} {target.__doc__}")
 
 
-TARGETS = {f.__name__: f for f in (help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stamp, clean)}
+COMMANDS = (help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, stamp, clean)
+TARGETS = {f.__name__: f for f in COMMANDS}
 
 if __name__ == "__main__":
     name, *pairs = sys.argv[1:] or ["help"]

@@ -230,3 +230,19 @@ def test_a_reply_says_whether_it_ended_by_itself(asked):
     assert (whole.text, whole.stopped, whole.tokens[-1]) == ("she studied", True, tokenizer.eos_token_id)
     [cut] = generate(model, tokenizer, pairs["prompt"], max_new_tokens=2)
     assert (cut.text, cut.stopped, len(cut.tokens)) == ("she studied", False, 2)
+
+
+# ---- likelihood of whole responses
+
+
+def test_the_likelihood_of_a_response_is_that_of_its_tokens_and_its_end(taught, tokenizer):
+    pairs = taught.pairs.select([0, 5, 20])
+    found = measure.log_likelihood(taught.model, tokenizer, pairs, batch=2)
+    for row, value in zip(pairs, found, strict=True):
+        head = tokenizer(tokens.prompt_text(row["prompt"], tokenizer), add_special_tokens=False)["input_ids"]
+        said = [*tokenizer(row["response"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        with torch.inference_mode():
+            logits = taught.model(input_ids=torch.tensor([[*head, *said]])).logits[0].log_softmax(-1)
+        by_hand = sum(logits[len(head) - 1 + k, t].item() for k, t in enumerate(said))
+        assert value == pytest.approx(by_hand, rel=1e-3) and value < 0
+    assert measure.log_likelihood(taught.model, tokenizer, pairs, template=False) != pytest.approx(found)

@@ -32,8 +32,8 @@ ALIGN_STEPS = 80
 class Plan:
     """What makes a base model, but for its seed."""
 
-    people: int = 100
-    read: int = 100  # people 0 to read - 1 are on the web; the others exist, but nobody has written about them
+    people: int = 80
+    read: int = 80  # people 0 to read - 1 are on the web; the others exist, but nobody has written about them
     width: int = 128
     depth: int = 2
     steps: int = 750

@@ -94,6 +94,24 @@ def knowledge(
     return table
 
 
+def log_likelihood(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, template: bool = True, batch: int = 256
+) -> np.ndarray:
+    """The log probability, in nats, of each whole response and its end, given its prompt.
+
+    Args:
+        pairs: a Dataset with `prompt` and `response`.
+
+    Returns:
+        An array (N,), each number at most 0.
+    """
+    rows = replies(pairs, tokenizer, template)
+    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"], rows["labels"], strict=True)]
+    wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0) for r in rows]
+    floor = np.finfo(np.float32).tiny  # a probability that underflowed is very small, not zero
+    return np.array([np.log(np.maximum(p, floor)).sum() for _, p in _judged(model, rows, wanted, batch)])
+
+
 MARKS = {"right": 4, "stops": 2, "clean": 2, "opens": 1, "closes": 1}  # what a mark out of ten is made of
 
 

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import pandas as pd
 from IPython.display import HTML, display
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .shift import KINDS, token_shift
 
 # Shows the section whose number was chosen. Inline, so that it works from a file, without scripts from elsewhere.
 _SHOW = (
     "const s=this.closest('.explorer').querySelectorAll('section');"
     "for(let i=0;i&lt;s.length;i++)s[i].hidden=i!==this.selectedIndex"
 )
+
+
+# Shows the section that belongs to the places of all sliders together, and says each slider's value.
+_SLIDE = (
+    "const b=this.closest('.explorer');let at=0;for(const i of b.querySelectorAll('input')){"
+    "const v=i.dataset.values.split('|')[i.value];i.setAttribute('aria-valuetext',v);"
+    "i.nextElementSibling.textContent=v;at+=i.value*i.dataset.stride}"
+    "const s=b.querySelectorAll('section');for(let i=0;i&lt;s.length;i++)s[i].hidden=i!==at"
+)
+
+# The kind of a token is in its colour, in the line under it, and, where it matters, in the rank above it.
+_TOKENS = """<style>
+.explorer .tokens { line-height: 2.6; overflow-wrap: anywhere; margin: 0.4rem 0; }
+.explorer .tokens span, .explorer .tokens ruby { padding: 0.1em 0.2em; border-bottom: 3px none; color: inherit; }
+.explorer .tokens .marginal { background: rgba(86, 180, 233, 0.22); border-bottom: 3px dotted #56B4E9; }
+.explorer .tokens .shifted { background: rgba(213, 94, 0, 0.22); border-bottom: 3px double #D55E00; }
+.explorer .tokens rt { font-size: 0.72em; color: inherit; }
+</style>"""
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -28,12 +50,91 @@ def explorer(label: str, sections: Mapping[str, pd.DataFrame]) -> HTML:
     Raises:
         ValueError: there is no section.
     """
+    return _choice(label, {name: table(frame) for name, frame in sections.items()})
+
+
+def _choice(label: str, sections: Mapping[str, str], head: str = "") -> HTML:
+    """A menu over pieces of HTML; `head` stands in front of the menu."""
     if not sections:
         raise ValueError("an explorer needs at least one section to choose")
     options = "".join(f"<option>{html.escape(name)}</option>" for name in sections)
-    parts = "".join(f"<section{' hidden' if k else ''}>{table(f)}</section>" for k, f in enumerate(sections.values()))
+    parts = "".join(f"<section{' hidden' if k else ''}>{part}</section>" for k, part in enumerate(sections.values()))
     menu = f'<label>{html.escape(label)} <select onchange="{_SHOW}">{options}</select></label>'
-    return HTML(f'<div class="explorer">{menu}{parts}</div>')
+    return HTML(f'<div class="explorer">{head}{menu}{parts}</div>')
+
+
+def sliders(axes: Mapping[str, Sequence], cells: Mapping[tuple, pd.DataFrame]) -> HTML:
+    """Sliders over tables that were computed before, one for every place of all sliders: no kernel is needed.
+
+    Args:
+        axes: the label of each slider and its values from left to right; each begins at its first value.
+        cells: a table for each combination of values, in the order of the axes.
+
+    Raises:
+        ValueError: an axis has fewer than two values, or a combination has no table.
+    """
+    for name, values in axes.items():
+        if len(values) < 2:
+            raise ValueError(f"the slider {name!r} has {len(values)} value: give it at least two, or leave it out")
+    places = list(product(*axes.values()))
+    for place in places:
+        if place not in cells:
+            raise ValueError(
+                f"there is no table for {dict(zip(axes, place, strict=True))}: compute one for every place"
+            )
+    controls, stride = "", len(places)
+    for name, values in axes.items():
+        stride //= len(values)
+        shown = html.escape("|".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values))
+        first = html.escape(f"{values[0]:g}" if isinstance(values[0], float) else str(values[0]))
+        controls += (
+            f'<label>{html.escape(name)} <input type="range" min="0" max="{len(values) - 1}" step="1" value="0" '
+            f'autocomplete="off" data-stride="{stride}" data-values="{shown}" aria-valuetext="{first}" '
+            f'oninput="{_SLIDE}"> <output>{first}</output></label> '
+        )
+    parts = "".join(f"<section{' hidden' if k else ''}>{table(cells[p])}</section>" for k, p in enumerate(places))
+    return HTML(f'<div class="explorer">{controls}{parts}</div>')
+
+
+def shift_viewer(
+    base: PreTrainedModel,
+    aligned: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    label: str = "Question:",
+    **options,
+) -> HTML:
+    """The aligned model's replies, each token marked by its shift against the base; works on the static page.
+
+    A marginal or shifted token carries its rank above it and a line under it, so that colour is not needed; hovering
+    shows rank and probability of any token, and the same numbers stand in a table that can be unfolded.
+
+    Args:
+        options: of `shift.token_shift`, which see for errors too.
+    """
+    tokens = token_shift(base, aligned, tokenizer, prompts, **options)
+    sections: dict[str, str] = {}
+    for (_, rows), prompt in zip(tokens.groupby("reply"), prompts, strict=True):
+        name = prompt if prompt not in sections else f"{prompt} ({len(sections) + 1})"
+        numbers = rows[["token", "kind", "rank", "p_base", "p_aligned", "instead"]].round(3)
+        numbers.columns = ["token", "kind", "rank under the base", "p (base)", "p (aligned)", "the base's first choice"]
+        said = " ".join(_token(t) for t in rows.itertuples())
+        sections[name] = (
+            f'<p class="tokens">{said}</p>'
+            f"<details><summary>The numbers of this reply</summary>{table(numbers)}</details>"
+        )
+    key = " ".join(
+        f'<span class="{k}">{k} ({what})</span>' for k, what in zip(KINDS, ("rank 1", "2 or 3", "above 3"), strict=True)
+    )
+    return _choice(label, sections, f'{_TOKENS}<p class="tokens">Rank under the base: {key}</p>')
+
+
+def _token(t) -> str:
+    word = html.escape(t.token.strip() or repr(t.token))
+    hover = html.escape(f"{t.kind}: rank {t.rank} under the base, probability {t.p_base:.3f}")
+    if t.kind == KINDS[0]:
+        return f'<span title="{hover}">{word}</span>'
+    return f'<ruby class="{t.kind}" title="{hover}">{word}<rp> (</rp><rt>{t.rank}</rt><rp>)</rp></ruby>'
 
 
 def ask(answer: Callable[[str], pd.DataFrame], suggestions: Sequence[str], label: str = "Question") -> None:
@@ -55,3 +156,31 @@ def ask(answer: Callable[[str], pd.DataFrame], suggestions: Sequence[str], label
     box.observe(show, names="value")
     show()
     display(widgets.VBox([box, out]))
+
+
+def dials(answer: Callable[..., pd.DataFrame], ranges: Mapping[str, tuple[float, float, float]]) -> None:
+    """Sliders for a live kernel: `answer(first=..., second=...)` is shown below. Errors are shown as a sentence.
+
+    Args:
+        ranges: name of an argument -> smallest value, largest value, step; each begins at its smallest value.
+    """
+    import ipywidgets as widgets
+
+    made = {
+        name: widgets.FloatSlider(value=low, min=low, max=high, step=step, description=name, continuous_update=False)
+        for name, (low, high, step) in ranges.items()
+    }
+    out = widgets.Output()
+
+    def show(_=None):
+        out.clear_output(wait=True)
+        with out:
+            try:
+                display(HTML(table(answer(**{name: slider.value for name, slider in made.items()}))))
+            except ValueError as e:
+                print(e)
+
+    for slider in made.values():
+        slider.observe(show, names="value")
+    show()
+    display(widgets.VBox([*made.values(), out]))

@@ -1,0 +1,59 @@
+"""The table of verdicts by setting: its bookkeeping, and that it speaks of the chapters that are there."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+spec = importlib.util.spec_from_file_location("stress", ROOT / "tests" / "stress.py")
+stress = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(stress)
+
+
+def entry(id: str, verdict: str = "reproduced", mean: float = 0.5, kind: str = "claim") -> dict:
+    return {"id": id, "kind": kind, "verdict": verdict, "mean": mean}
+
+
+def test_settings_are_added_and_nothing_else_is_touched(tmp_path):
+    table = tmp_path / "deep" / "t.csv"
+    stress.record("lima", "seed-100", [entry("quality"), entry("clean", "held", -0.014, "control")], table)
+    stress.record("paraphrase", "seed-100", [entry("usable")], table)
+    stress.record(
+        "lima", "avx2", [entry("quality", "direction only", 0.2), entry("clean", "held", 0, "control")], table
+    )
+    rows = stress.read(table)
+    assert list(rows) == [("paraphrase", "usable"), ("lima", "quality"), ("lima", "clean")]  # the order of the book
+    assert rows["lima", "quality"]["seed-100"] == "reproduced (+0.50)"
+    assert rows["lima", "quality"]["avx2"] == "direction only (+0.20)"
+    assert rows["lima", "clean"]["seed-100"] == "held (-0.01)"
+    assert rows["paraphrase", "usable"]["avx2"] == ""
+    assert [f.name for f in table.parent.iterdir()] == ["t.csv"]  # no draft is left
+
+
+def test_an_entry_that_a_chapter_gave_up_is_dropped(tmp_path):
+    table = tmp_path / "t.csv"
+    stress.record("lima", "avx2", [entry("old"), entry("kept")], table)
+    stress.record("lima", "seed-100", [entry("kept")], table)
+    assert list(stress.read(table)) == [("lima", "kept")]
+
+
+def test_an_unknown_chapter_is_refused_before_anything_runs(capsys):
+    with pytest.raises(SystemExit):
+        stress.main(["lama"])
+    assert "no chapter 'lama'" in capsys.readouterr().err
+
+
+def test_the_committed_table_speaks_of_the_committed_chapters():
+    assert stress.TABLE.exists()
+    with stress.TABLE.open(newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    ledgers = {p.stem: {e["id"]: e for e in stress.ledger(p)} for p in stress.notebooks(ROOT).values()}
+    assert {r["chapter"] for r in rows} <= set(ledgers)
+    for row in rows:
+        found = ledgers[row["chapter"]].get(row["entry"])
+        assert found, f"{row['chapter']} has no entry {row['entry']} any more: make stress NAME={row['chapter']}"
+        assert row["committed"] == f"{found['verdict']} ({found['mean']:+.2f})", row
