@@ -85,7 +85,7 @@ def token_shift(
         ids = torch.tensor([t for r in said for t in r.tokens])
         b = _logits(base, tokenizer, asked, said, base_template)
         a = _logits(aligned, tokenizer, asked, said, template)
-        log_b, log_a = b.log_softmax(-1), a.log_softmax(-1)
+        log_b, log_a = b.double().log_softmax(-1), a.double().log_softmax(-1)
         rank = ranks(b, ids)
         parts.append(
             pd.DataFrame(
