@@ -6,11 +6,14 @@ and Qwen, with the same traps: spaces inside tokens, a template that ends in a n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
 import threading
 from copy import deepcopy
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -64,6 +67,12 @@ def byte_level(template=TEMPLATE, words=""):
     made = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<|im_start|>", eos_token="<|im_end|>")
     made.chat_template = template
     return made
+
+
+@pytest.fixture(autouse=True)
+def as_a_reader_has_it(monkeypatch):
+    for name in ("ALIGNLAB_DEBUG", "ALIGNLAB_DOWNLOAD"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +389,6 @@ def serve(server, answer):
 
 def test_nothing_is_asked_of_the_hub_unless_it_is_allowed(hub, monkeypatch, capfd):
     monkeypatch.setattr(real.subprocess, "run", lambda *_, **__: pytest.fail("the hub was asked"))
-    monkeypatch.delenv("ALIGNLAB_DOWNLOAD", raising=False)
     line = "a/b: its weights are not on this machine. This part is left out.\n"
     assert real.load("a/b") is None and said(capfd) == line
     monkeypatch.setenv("ALIGNLAB_DOWNLOAD", "1")
@@ -434,6 +442,76 @@ def test_what_was_downloaded_is_loaded(hub, monkeypatch, folders, capfd):
     assert reply(model, tokenizer, PAIRS["prompt"][:1], max_new_tokens=24) == ["It is Paris."]
 
 
+@pytest.fixture
+def mirror(folders, monkeypatch, tmp_path):
+    """A mirror of the hub on this machine that has one model, a/b. `cut_off` in its state ends every file early."""
+    state = {"cut_off": False, "asked": []}
+
+    class Mirror(BaseHTTPRequestHandler):
+        def answer(self, body):
+            state["asked"].append(self.path)
+            file = folders[1] / self.path.rsplit("/", 1)[-1]
+            if self.path.startswith("/api/models/a/b"):
+                here = sorted(folders[1].iterdir())
+                tree = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0" * 40} for f in here]
+                model = {"id": "a/b", "sha": "0" * 40, "siblings": [{"rfilename": f.name} for f in here]}
+                data, kind = json.dumps(tree if "/tree/" in self.path else model).encode(), "application/json"
+            elif self.path.startswith("/a/b/resolve/") and file.is_file():
+                data, kind = file.read_bytes(), "application/octet-stream"
+            else:
+                return self.send_error(404)
+            self.send_response(200)
+            headers = {"Content-Type": kind, "Content-Length": str(len(data)), "X-Repo-Commit": "0" * 40}
+            for key, value in (headers | {"ETag": f'"{hashlib.sha1(data).hexdigest()}"'}).items():
+                self.send_header(key, value)
+            self.end_headers()
+            if body:
+                large = file.suffix == ".safetensors" and state["cut_off"]
+                self.wfile.write(data[: len(data) // 2] if large else data)
+            return None
+
+        def do_HEAD(self):
+            self.answer(body=False)
+
+        def do_GET(self):
+            self.answer(body=True)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(real, "snapshot_download", partial(real.snapshot_download, cache_dir=tmp_path / "hub"))
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_comes_from_a_mirror_once(mirror, capfd):
+    model, tokenizer = real.load("a/b", download=True)
+    assert said(capfd) == ""
+    assert reply(model, tokenizer, PAIRS["prompt"][:1], max_new_tokens=24) == ["It is Paris."]
+    asked = len(mirror["asked"])
+    assert asked and real.load("a/b") and real.load("a/b", download=True)
+    assert len(mirror["asked"]) == asked  # from the cache
+
+
+def test_a_download_that_is_cut_off_is_no_model_until_it_is_finished(mirror, monkeypatch, capfd):
+    monkeypatch.setattr(real, "FETCH_SECONDS", 8)  # the hub's library tries again and again
+    mirror["cut_off"] = True
+    assert real.load("a/b", download=True) is None
+    assert said(capfd).startswith("a/b: its weights are not on this machine, and the ")
+    assert real.load("a/b") is None
+    assert said(capfd).startswith("a/b: its weights are ")
+    mirror["cut_off"] = False
+    monkeypatch.setattr(real, "FETCH_SECONDS", 60)
+    assert real.load("a/b", download=True) is not None
+
+
 def test_half_a_model_in_the_cache_is_not_taken_for_whole(folders, tmp_path, monkeypatch, capfd):
     place = copied(folders[1], tmp_path)
     monkeypatch.setattr(real, "snapshot_download", lambda *_, **__: str(place))
@@ -485,7 +563,6 @@ def test_half_a_pair_is_none_and_said_once(folders, tmp_path, capfd):
 
 
 def test_the_first_pair_that_is_here_is_taken(folders, monkeypatch, capfd):
-    monkeypatch.delenv("ALIGNLAB_DOWNLOAD", raising=False)
     monkeypatch.setattr(real, "PAIRS", (("no/a", "no/b"), ("no/c", str(folders[1])), tuple(map(str, folders))))
     assert real.pair().names == tuple(map(str, folders))
     monkeypatch.setattr(real, "PAIRS", real.PAIRS[:2])

@@ -202,10 +202,19 @@ def _fetch(name: str) -> str:
 
 def _python(code: str, *arguments: str, seconds: float) -> subprocess.CompletedProcess:
     environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, env=environment,
     )  # fmt: skip
+    if done.returncode:
+        _debug(done.stderr)
+    return done
+
+
+def _debug(said: str) -> None:
+    """What a library said about a failure, for whom the one line is not enough."""
+    if os.environ.get("ALIGNLAB_DEBUG"):
+        print(said)
 
 
 def _read(folder: str, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -218,8 +227,7 @@ def _read(folder: str, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrained
             tokenizer = AutoTokenizer.from_pretrained(folder, **form)
             model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **form)
     except Exception as e:  # a damaged file ends in whatever error its reader happens to meet
-        if os.environ.get("ALIGNLAB_DEBUG"):
-            print(repr(e))
+        _debug(repr(e))
         if not gguf and not _whole(Path(folder)):
             raise _NotHere("its folder lacks weights, or a tokenizer") from None
         raise _NotHere(f"its files cannot be read ({type(e).__name__})") from None
