@@ -123,6 +123,12 @@ def said(capfd):
     return out
 
 
+def said_after_fetching(capfd):
+    first, rest = said(capfd).split("\n", 1)
+    assert first == "a/b: its files are fetched, once. This can take minutes."
+    return rest
+
+
 # ---- sub-word tokenizers
 
 
@@ -426,19 +432,19 @@ def test_a_download_that_breaks_off_or_takes_too_long_is_none(hub, monkeypatch, 
         monkeypatch.setattr(real, "_GET", code)
         assert real.load("a/b", download=True) is None
         assert (
-            said(capfd)
+            said_after_fetching(capfd)
             == f"a/b: its weights are not on this machine, and the download {reason}. This part is left out.\n"
         )
     monkeypatch.setattr(real, "FETCH_SECONDS", 0.5)
     monkeypatch.setattr(real, "_GET", "import time; time.sleep(60)")
-    assert real.load("a/b", download=True) is None and "did not send it in" in said(capfd)
+    assert real.load("a/b", download=True) is None and "did not send it in" in said_after_fetching(capfd)
 
 
 def test_what_was_downloaded_is_loaded(hub, monkeypatch, folders, capfd):
     monkeypatch.setattr(real, "_ASK", "")
     monkeypatch.setattr(real, "_GET", f"print('some notice'); print({str(folders[1])!r})")
     model, tokenizer = real.load("a/b", download=True)
-    assert said(capfd) == ""
+    assert said_after_fetching(capfd) == ""
     assert reply(model, tokenizer, PAIRS["prompt"][:1], max_new_tokens=24) == ["It is Paris."]
 
 
@@ -493,7 +499,7 @@ def mirror(folders, monkeypatch, tmp_path):
 
 def test_a_model_comes_from_a_mirror_once(mirror, capfd):
     model, tokenizer = real.load("a/b", download=True)
-    assert said(capfd) == ""
+    assert said_after_fetching(capfd) == ""
     assert reply(model, tokenizer, PAIRS["prompt"][:1], max_new_tokens=24) == ["It is Paris."]
     asked = len(mirror["asked"])
     assert asked and real.load("a/b") and real.load("a/b", download=True)
@@ -504,7 +510,7 @@ def test_a_download_that_is_cut_off_is_no_model_until_it_is_finished(mirror, mon
     monkeypatch.setattr(real, "FETCH_SECONDS", 8)  # the hub's library tries again and again
     mirror["cut_off"] = True
     assert real.load("a/b", download=True) is None
-    assert said(capfd).startswith("a/b: its weights are not on this machine, and the ")
+    assert said_after_fetching(capfd).startswith("a/b: its weights are not on this machine, and the ")
     assert real.load("a/b") is None
     assert said(capfd).startswith("a/b: its weights are ")
     mirror["cut_off"] = False
@@ -518,8 +524,10 @@ def test_half_a_model_in_the_cache_is_not_taken_for_whole(folders, tmp_path, mon
     assert real.load("a/b") is not None
     shards = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
     (place / "model.safetensors.index.json").write_text(json.dumps(shards))
-    assert real.load("a/b") is None
-    assert said(capfd) == "a/b: its weights are only in part on this machine. This part is left out.\n"
+    line = "a/b: its weights are only in part on this machine. This part is left out.\n"
+    assert real.load("a/b") is None and said(capfd) == line
+    (place / "model.safetensors.index.json").write_text("{")
+    assert real.load("a/b") is None and said(capfd) == line
 
 
 # ---- pairs

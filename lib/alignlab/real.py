@@ -49,7 +49,7 @@ PAIRS = (
     ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct"),
 )
 WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")  # of a repository on the hub: no second format
-ASK_SECONDS, FETCH_SECONDS = 30, 1800  # how long the hub may take to say that it has a model, and to send it
+ASK_SECONDS, FETCH_SECONDS = 30, 900  # how long the hub may take to say that it has a model, and to send it
 
 
 class _NotHere(Exception):
@@ -156,7 +156,10 @@ def _whole(folder: Path) -> bool:
     """A download that was cut off leaves a folder with some of the files."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        try:
+            shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        except (ValueError, LookupError):
+            return False
         weights = all((folder / s).exists() for s in shards)
     else:
         weights = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
@@ -190,6 +193,7 @@ def _fetch(name: str) -> str:
         status = _python(_ASK, name, seconds=ASK_SECONDS).returncode
         if status:
             raise _NotHere(refused.get(status, "its weights are not on this machine, and the hub cannot be reached"))
+        print(f"{name}: its files are fetched, once. This can take minutes.")
         got = _python(_GET, name, *WANTED, seconds=FETCH_SECONDS)
     except subprocess.TimeoutExpired as e:
         reason = f"the hub did not send it in {e.timeout:.0f} s" if e.timeout == FETCH_SECONDS else "the hub is silent"
