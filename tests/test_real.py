@@ -694,6 +694,18 @@ def test_symbols_and_elements_agree():
     assert capitals["answer"].is_unique
 
 
+def test_every_question_can_be_put_as_a_sentence():
+    tasks = real.facts()
+    begun = {t["prompt"]: real.statement(t["prompt"]) for t in tasks}
+    assert begun["What is the capital of the United States?"] == "The capital of the United States is"
+    assert begun["What is the currency of Japan?"] == "The currency of Japan is the"
+    assert begun["What is the chemical symbol of gold?"] == "The chemical symbol of gold is"
+    assert begun["Which chemical element has the symbol Fe?"] == "The chemical element with the symbol Fe is"
+    assert len(set(begun.values())) == len(tasks)
+    with pytest.raises(ValueError, match="'Why.' is no question of"):
+        real.statement("Why?")
+
+
 def two():
     rows = {"prompt": ["France?", "Brazil?", "Japan?"], "answer": ["Paris", "Brasília", "New Delhi"]}
     rows |= {"family": ["capital"] * 3, "accepted": [["Paris"], ["Brasília"], ["New Delhi", "Delhi"]]}
@@ -763,5 +775,7 @@ def test_the_packaged_model_can_be_measured(packaged):
     pairs = Dataset.from_dict({"prompt": ["The capital of France is"] * 2, "response": ["Paris", "banana"]})
     good, bad = measure.log_likelihood(*packaged, pairs, template=False)
     assert good > bad + 3
+    known = real.facts().select(range(5))
+    assert measure.knowledge(*packaged, known, real.statement)["correct"].mean() > 0.5
     words = next_words(*packaged, "The capital of France is", top=5)
     assert " Paris" in [w for w, _ in words]

@@ -359,6 +359,27 @@ _ASKED = {
     "element": "Which chemical element has the symbol {}?",
     "symbol": "What is the chemical symbol of {}?",
 }
+_BEGUN = {
+    "capital": "The capital of {} is",
+    "currency": "The currency of {} is the",
+    "element": "The chemical element with the symbol {} is",
+    "symbol": "The chemical symbol of {} is",
+}
+
+
+def statement(prompt: str) -> str:
+    """A question of `facts` as a sentence that its answer completes: the `form` that `measure.knowledge` wants here.
+
+    Small real models know more in this form than after "Answer:", where an aligned one begins a sentence of its own.
+
+    Raises:
+        ValueError: the question is none of `facts`.
+    """
+    for family, question in _ASKED.items():
+        start, end = question.split("{}")
+        if prompt.startswith(start) and prompt.endswith(end):
+            return _BEGUN[family].format(prompt[len(start) : -len(end)])
+    raise ValueError(f"{prompt!r} is no question of real.facts(): pass a form of your own to measure.knowledge")
 
 
 def score(replies: Sequence[str | Reply], tasks: Dataset, beginning: int = BEGINNING) -> pd.DataFrame:
