@@ -16,8 +16,8 @@ from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-LAYERS = ("check", "world", "text", "tokens", "web", "model", "train", "answer", "measure", "shift", "rules", "sweep",
-          "ledger", "plot", "panel", "cache", "base", "real", "notebook")  # fmt: skip
+LAYERS = ("check", "world", "text", "tokens", "web", "model", "train", "answer", "measure", "shift", "rules", "slick",
+          "sweep", "ledger", "plot", "panel", "cache", "base", "real", "notebook")  # fmt: skip
 SOURCE = Path(alignlab.__file__).parent
 
 
