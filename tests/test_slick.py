@@ -50,6 +50,8 @@ def words():
 
 def asked(history):
     """The name in the last question, and what has been said since."""
+    if "answer" not in history[4:]:  # only what prompts have in common is being read
+        return "", []
     start = len(history) - history[::-1].index("answer") + 1
     return history[start - 4], history[start:]
 
@@ -178,6 +180,23 @@ def test_one_token_refuses_longer_answers(words):
 def test_bad_arguments_are_refused(words, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         slick.categories(Scripted(words, knows), words, QUESTIONS, **wrong)
+
+
+def test_what_prompts_have_in_common_changes_nothing(words):
+    model = make_model(words, width=32, depth=2, seed=4)
+    many = Dataset.from_dict({"prompt": [f"colour of {n} ?" for n in ANSWERS] * 3, "answer": ["red"] * 18})
+    shared = slick.categories(model, words, many, QUESTIONS, by=None, shots=3, prompts=2, one_token=True)
+    alone = [
+        slick.categories(model, words, many.select([i]), QUESTIONS, by=None, shots=3, prompts=2, one_token=True)
+        for i in range(6)
+    ]
+    assert list(shared["probability"][:6]) == pytest.approx([a["probability"][0] for a in alone], rel=1e-4)
+    rows = [[1, 2, 3, k % 5] for k in range(10)] + [[9, 9], [1, 7, 7, 7]]
+    found = list(slick._batches(rows, 4))
+    assert sorted(i for part, _ in found for i in part) == list(range(12))
+    assert [common for part, common in found if len(part) > 1] == [3, 3, 3]
+    for part, common in found:
+        assert len({tuple(rows[i][:common]) for i in part}) == 1 and common < len(rows[part[0]])
 
 
 def test_a_real_llama_is_asked_as_generate_asks_it(words):

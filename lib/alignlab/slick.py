@@ -15,7 +15,7 @@ any causal `PreTrainedModel` and its tokenizer.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -149,28 +149,25 @@ def categories(
     temperature = check.number("temperature", temperature, above=0)
     batch = check.integer("batch", batch, at_least=1)
     texts = few_shot(questions, examples, prompts, shots, by, form, end, seed)
+    heads = [tokens.prompt_text(t, tokenizer, template=False) for each in texts for t in each]
+    heads = tokenizer(heads, add_special_tokens=False)["input_ids"]
     answers = list(questions["answer"])
-    flat = Dataset.from_dict(
-        {"prompt": [t for ts in texts for t in ts], "response": [a for a in answers for _ in range(prompts)]}
-    )
-    encoded = tokens.replies(flat, tokenizer, template=False)  # prompt, answer, <eos>; labels on the last two
-    heads, tails = [], []
-    for ids, labels in zip(encoded["input_ids"], encoded["labels"], strict=True):
-        n = sum(y == tokens.IGNORE for y in labels)
-        heads.append(ids[:n])
-        tails.append(ids[n:-1])
+    pairs = Dataset.from_dict({"prompt": list(questions["prompt"]), "response": answers})
+    encoded = tokens.replies(pairs, tokenizer, template=False)[:]  # labels: the answer and <eos>
+    tails = [[y for y in labels if y != tokens.IGNORE][:-1] for labels in encoded["labels"]]
     if one_token:
-        long = next((a for a, t in zip(flat["response"], tails, strict=True) if len(t) != 1), None)
+        long = next((a for a, t in zip(answers, tails, strict=True) if len(t) != 1), None)
         if long is not None:
             raise ValueError(
                 f"the answer {long!r} is not one token: leave one_token=False, so that answers are generated"
             )
-        greedy, p = _first_token(model, heads, [t[0] for t in tails], temperature, batch)
+        greedy, p = _first_token(model, heads, [t[0] for t in tails for _ in range(prompts)], temperature, batch)
         drawn = np.random.default_rng((seed, 9)).binomial(samples, p) / samples
     else:
         most = max(len(t) for t in tails) + 2 if max_new_tokens is None else max_new_tokens
         most = check.integer("max_new_tokens", most, at_least=1)
-        right = _generated(model, tokenizer, heads, flat["response"], samples, temperature, end, most, seed, batch)
+        wanted = [a for a in answers for _ in range(prompts)]
+        right = _generated(model, tokenizer, heads, wanted, samples, temperature, end, most, seed, batch)
         greedy, drawn = right[:, 0], right[:, 1:].mean(1)
     table = questions.to_pandas()
     table["greedy"] = greedy.reshape(-1, prompts).mean(1)
@@ -181,19 +178,47 @@ def categories(
     return table
 
 
-def _by_length(rows: Sequence[list[int]], batch: int):
-    """Batches of row numbers, all of one length: no padding, so the same numbers as one by one, with any model."""
-    groups = defaultdict(list)
-    for i, row in enumerate(rows):
-        groups[len(row)].append(i)
-    for group in groups.values():
-        for start in range(0, len(group), batch):
-            yield group[start : start + batch]
+def _batches(heads: Sequence[list[int]], batch: int) -> Iterator[tuple[list[int], int]]:
+    """Batches of row numbers, all of one length, and how many first tokens a batch has in common.
+
+    One length means no padding, so the same numbers as one by one, with any model. What is common is read only once:
+    the questions of a kind stand behind the same worked examples.
+    """
+    alike: list[list[int]] = []
+    for i in sorted(range(len(heads)), key=lambda i: (len(heads[i]), heads[i])):
+        first = heads[alike[-1][0]] if alike else []
+        if len(first) == len(heads[i]) and 2 * _common(first, heads[i]) >= len(first):
+            alike[-1].append(i)
+        else:
+            alike.append([i])
+    others = defaultdict(list)  # too few to be worth a batch of their own
+    for rows in alike:
+        if len(rows) < 8:
+            others[len(heads[rows[0]])] += rows
+    for rows in [*(r for r in alike if len(r) >= 8), *others.values()]:
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            # Sorted: what the first and the last have in common, all have. The last token is left to be read.
+            yield part, min(_common(heads[part[0]], heads[part[-1]]), len(heads[part[0]]) - 1)
 
 
-def _next(model: PreTrainedModel, ids: torch.Tensor, cache=None) -> tuple[torch.Tensor, object]:
+def _common(a: list[int], b: list[int]) -> int:
+    return next((k for k, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
+
+
+def _read(model: PreTrainedModel, heads: list[list[int]], common: int) -> tuple[torch.Tensor, DynamicCache]:
+    """Logits (B, V) of the token after each of the prompts, of which the first `common` tokens agree."""
+    ids = torch.tensor(heads, device=model.device)
+    cache = DynamicCache(config=model.config)
+    if common:
+        _, cache = _next(model, ids[:1, :common], cache)
+        cache.batch_repeat_interleave(len(ids))
+    return _next(model, ids[:, common:], cache)
+
+
+def _next(model: PreTrainedModel, ids: torch.Tensor, cache: DynamicCache) -> tuple[torch.Tensor, DynamicCache]:
     """Logits (B, V) of the token after `ids` (B, T), and the cache with `ids` in it."""
-    out = model(input_ids=ids, past_key_values=cache, use_cache=cache is not None, logits_to_keep=1)
+    out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return out.logits[:, -1].float(), out.past_key_values
 
 
@@ -201,8 +226,8 @@ def _next(model: PreTrainedModel, ids: torch.Tensor, cache=None) -> tuple[torch.
 def _first_token(model, heads, wanted, temperature, batch) -> tuple[np.ndarray, np.ndarray]:
     """For each prompt: is the wanted token the likeliest, and what is its probability at `temperature`?"""
     hit, p = np.empty(len(heads), dtype=bool), np.empty(len(heads))
-    for rows in _by_length(heads, batch):
-        logits, _ = _next(model, torch.tensor([heads[i] for i in rows], device=model.device))
+    for rows, common in _batches(heads, batch):
+        logits, _ = _read(model, [heads[i] for i in rows], common)
         true = torch.tensor([wanted[i] for i in rows], device=model.device)
         hit[rows] = (logits.argmax(-1) == true).cpu().numpy()
         p[rows] = (logits / temperature).softmax(-1).gather(1, true[:, None])[:, 0].double().cpu().numpy()
@@ -218,9 +243,8 @@ def _generated(model, tokenizer, heads, answers, samples, temperature, end, most
     """
     right = np.zeros((len(heads), 1 + samples), dtype=bool)
     generator = torch.Generator(device=model.device).manual_seed(seed)
-    for rows in _by_length(heads, max(1, batch // 8)):
-        cache = DynamicCache(config=model.config)
-        logits, cache = _next(model, torch.tensor([heads[i] for i in rows], device=model.device), cache)
+    for rows, common in _batches(heads, max(1, batch // 8)):
+        logits, cache = _read(model, [heads[i] for i in rows], common)
         cache.batch_repeat_interleave(1 + samples)
         logits = logits.repeat_interleave(1 + samples, 0)
         who = np.repeat(rows, 1 + samples)  # the prompt of each continuation that is still open, ...
