@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 LAYERS = ("check", "world", "text", "tokens", "web", "cipher", "model", "train", "answer", "measure", "shift", "rules",
-          "sweep", "ledger", "plot", "panel", "cache", "base", "real", "notebook")  # fmt: skip
+          "slick", "sweep", "ledger", "plot", "panel", "cache", "base", "real", "notebook")  # fmt: skip
 SOURCE = Path(alignlab.__file__).parent
 
 
