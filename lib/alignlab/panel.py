@@ -137,8 +137,16 @@ def _token(t) -> str:
     return f'<ruby class="{t.kind}" title="{hover}">{word}<rp> (</rp><rt>{t.rank}</rt><rp>)</rp></ruby>'
 
 
-def ask(answer: Callable[[str], pd.DataFrame], suggestions: Sequence[str], label: str = "Question") -> None:
-    """A box to type into, for a live kernel: `answer(text)` is shown below. Errors are shown as a sentence."""
+def ask(
+    answer: Callable[..., pd.DataFrame],
+    suggestions: Sequence[str],
+    label: str = "Question",
+    dial: tuple[str, int, int, int] | None = None,
+) -> None:
+    """A box to type into, for a live kernel: `answer(text)` is shown below. Errors are shown as a sentence.
+
+    With `dial`, (label, first, last, start), there is a slider too, and what is shown is `answer(text, its value)`.
+    """
     import ipywidgets as widgets
 
     box = widgets.Combobox(value=suggestions[0], options=list(suggestions), description=label, ensure_option=False,
@@ -149,13 +157,18 @@ def ask(answer: Callable[[str], pd.DataFrame], suggestions: Sequence[str], label
         out.clear_output(wait=True)
         with out:
             try:
-                display(HTML(table(answer(box.value))))
+                display(HTML(table(answer(*(w.value for w in moved)))))
             except ValueError as e:
                 print(e)
 
-    box.observe(show, names="value")
+    moved = [box]
+    if dial:
+        name, first, last, start = dial
+        moved.append(widgets.IntSlider(value=start, min=first, max=last, description=name, continuous_update=False))
+    for widget in moved:
+        widget.observe(show, names="value")
     show()
-    display(widgets.VBox([box, out]))
+    display(widgets.VBox([*moved, out]))
 
 
 def dials(answer: Callable[..., pd.DataFrame], ranges: Mapping[str, tuple[float, float, float]]) -> None:

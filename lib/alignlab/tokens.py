@@ -95,14 +95,19 @@ def replies(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, template: bool =
         template: use the tokenizer's chat template. Without it the response follows the bare prompt.
 
     Raises:
-        ValueError: a response is empty, with its row number.
+        ValueError: a prompt or a response is empty, with its row number.
     """
     for i, r in enumerate(pairs["response"]):
         if not r.strip():
             raise ValueError(f"the response of row {i} is empty (prompt {pairs['prompt'][i]!r}): nothing to learn from")
-    heads = _ids(tokenizer, [prompt_text(p, tokenizer, template) for p in pairs["prompt"]], special=False)
+    asked = [prompt_text(p, tokenizer, template) for p in pairs["prompt"]]
+    heads = _ids(tokenizer, asked, special=False)
+    for i, head in enumerate(heads):
+        if not head:
+            raise ValueError(f"the prompt of row {i} is empty: the first token of a response needs one in front of it")
     # Encoded with a space in front, as they stand behind the prompt: a real (sub-word) tokenizer sees the difference.
-    tails = _ids(tokenizer, [_behind(r, tokenizer) for r in pairs["response"]], special=False)
+    behind = zip(pairs["response"], spaces(asked, tokenizer, template), strict=True)
+    tails = _ids(tokenizer, [space + r for r, space in behind], special=False)
     tails = [[*t, tokenizer.eos_token_id] for t in tails]
     return Dataset.from_dict(
         {
@@ -115,16 +120,36 @@ def replies(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, template: bool =
 def prompt_text(prompt: str, tokenizer: PreTrainedTokenizerBase, template: bool = True) -> str:
     """What the model is shown: the prompt in the chat template up to the assistant's turn, or bare after `<bos>`."""
     if not template:
-        return f"{tokenizer.bos_token} {prompt}" if tokenizer.bos_token else prompt
+        if _word_level(tokenizer):
+            return f"{tokenizer.bos_token} {prompt}"
+        # Many real tokenizers name a <bos> and put it nowhere: then the model has never seen one in front of a text.
+        opens = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        return f"{tokenizer.bos_token}{prompt}" if opens else prompt
     if not tokenizer.chat_template:
         raise ValueError("this tokenizer has no chat template: pass template=False to ask the bare question")
     messages = [{"role": "user", "content": prompt}]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
-def _behind(response: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    # A chat template of a real model ends in a newline: no space belongs there.
-    return f" {response}" if isinstance(tokenizer.backend_tokenizer.model, models.WordLevel) else response
+def spaces(asked: list[str], tokenizer: PreTrainedTokenizerBase, template: bool = True) -> list[str]:
+    """What belongs between each prompt, as `prompt_text` gives it, and its response: a space, or nothing."""
+    if template and not _word_level(tokenizer):
+        return [_template_space(tokenizer)] * len(asked)
+    return ["" if text[-1:].isspace() else " " for text in asked]
+
+
+def _template_space(tokenizer: PreTrainedTokenizerBase) -> str:
+    # The template is asked: most end the prompt in a newline, where no space belongs; "[/INST]" is followed by one.
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "reply"}]
+    head, whole = prompt_text("a", tokenizer), tokenizer.apply_chat_template(talk, tokenize=False)
+    between = whole.removeprefix(head).partition("reply")[0]
+    if between.strip() or not whole.startswith(head):  # a template that writes past turns in another way
+        return "" if head[-1:].isspace() else " "
+    return between
+
+
+def _word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return isinstance(tokenizer.backend_tokenizer.model, models.WordLevel)
 
 
 def collate(rows: list[dict], pad_token_id: int) -> dict[str, np.ndarray]:
