@@ -31,6 +31,22 @@ print(table.pivot_table(index=["condition", "seed"], columns="metric", values="v
 SAID = "condition,seed,sum,threads\na,5,6,1\na,6,7,1\nbb,5,7,1\nbb,6,8,1\n"
 
 
+GROWING = """
+import sys, time
+from alignlab.sweep import side_by_side, sweep
+
+def grow(megabytes, seed=0):
+    sys.kept = [*getattr(sys, "kept", []), bytearray(b"x") * (megabytes * 2**20)]  # what is not freed with the call
+    time.sleep(1.1)  # loky looks at a worker's memory once a second
+    return {"megabytes": megabytes}
+
+sizes = [1, 1, 400, 400, 1, 1]
+assert [r["megabytes"] for r in side_by_side(grow, sizes)] == sizes
+table = sweep(grow, {f"{n}": n for n in (400, 401)}, [0, 1], workers=2)
+print(len(table))
+"""
+
+
 def trained(steps, seed):
     world = make_world(people=4, attributes=("city",), seed=seed)
     tokenizer = tokens.world_tokenizer(world)
@@ -200,3 +216,8 @@ def test_side_by_side_keeps_the_order_and_gives_each_call_one_thread():
 def test_side_by_side_raises_what_a_call_raised():
     with pytest.raises(ZeroDivisionError):
         side_by_side(divmod, [1, 1], [1, 0])
+
+
+def test_a_worker_that_has_grown_is_replaced_without_a_word():
+    done = subprocess.run([sys.executable, "-c", GROWING], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("4\n", "")

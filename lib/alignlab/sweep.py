@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 
 import pandas as pd
@@ -69,7 +71,7 @@ def sweep(
         total=len(cells), desc=f"{len(names)} conditions x {len(seeds)} seeds", disable=not progress, leave=False
     )
     results: dict = {}
-    with bar:
+    with bar, _workers_may_be_replaced():
         if workers == 1:
             stream = (_cell(run, *c) for c in cells)
         else:
@@ -91,7 +93,20 @@ def side_by_side(function: Callable, *arguments: Iterable) -> list:
     busy machine they wait for each other. Results come back in order; an error is raised as it is.
     """
     calls = list(zip(*arguments, strict=True))
-    return Parallel(n_jobs=_workers(None, len(calls)))(delayed(_alone)(function, *call) for call in calls)
+    with _workers_may_be_replaced():
+        return Parallel(n_jobs=_workers(None, len(calls)))(delayed(_alone)(function, *call) for call in calls)
+
+
+@contextmanager
+def _workers_may_be_replaced() -> Iterator[None]:
+    """No warning when loky replaces a worker that has grown by more than 300 MB.
+
+    Training makes one grow by more than that. The worker is replaced after it has handed in its result, so nothing is
+    lost; but whether a job is waiting at that moment is chance, and the warning would be an output that comes and goes.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+        yield
 
 
 def _alone(function, *call):
