@@ -202,6 +202,29 @@ def test_the_first_thing_named_counts(asked):
     assert not one(asked, "reverse", "k m p backwards is p m k k .")["right"]
 
 
+def test_what_a_reply_names(asked):
+    world, tasks = asked[:2]
+    city, prompt = world.people[0].facts["city"], tasks["prompt"][0]
+    assert measure.named(f"sure ! it is {city} .", "city", prompt, world) == city
+    assert measure.named("sure ! it is far away .", "city", prompt, world) is None
+    assert measure.named("k m p backwards is p m k .", "reverse", "what is k m p backwards ?", world) == "p m k"
+    assert measure.named("k m p backwards", "reverse", "what is k m p backwards ?", world) is None
+
+
+def test_replies_that_agree_are_kept_and_the_first_of_them_is_named():
+    named = [
+        ["Lima", "Oslo", "Oslo", None, "Oslo"],  # the first that says Oslo
+        ["Lima", "Oslo", "Oslo", "Lima", "Riga"],  # two at most
+        [None, None, None, None, None],  # silence is no agreement
+        ["Riga", "Riga", "Riga", "Riga", "Riga"],
+    ]
+    assert measure.agreed(named, 3) == [1, None, None, 0]
+    assert measure.agreed(named, 2) == [1, 0, None, 0]
+    assert measure.agreed([], 3) == []
+    with pytest.raises(ValueError, match="at_least is 0"):
+        measure.agreed(named, 0)
+
+
 def test_marks_want_one_reply_per_task(asked):
     with pytest.raises(ValueError, match="1 replies to 3 tasks"):
         measure.marks([Reply("", True, ())], asked[1], asked[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
@@ -12,6 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from . import check
 from .answer import Reply
 from .tokens import collate, documents, replies
 from .web import CHATTER_WORDS, CLOSERS, OPENERS, exam_form
@@ -149,7 +151,7 @@ def marks(replies: Sequence[Reply], tasks: Dataset, world: World) -> pd.DataFram
     table = tasks.to_pandas()
     table["reply"] = [r.text for r in replies]
     table["right"] = [
-        _named(r.text, t["family"], t["prompt"], world) == t["answer"] for r, t in zip(replies, tasks, strict=True)
+        named(r.text, t["family"], t["prompt"], world) == t["answer"] for r, t in zip(replies, tasks, strict=True)
     ]
     table["stops"] = [r.stopped for r in replies]
     table["clean"] = [_clean(r.text) for r in replies]
@@ -161,13 +163,41 @@ def marks(replies: Sequence[Reply], tasks: Dataset, world: World) -> pd.DataFram
     return table
 
 
-def _named(text: str, family: str, prompt: str, world: World) -> str | None:
-    """The first thing of the asked kind in `text`: a value of the attribute, or a run of letters."""
+def named(text: str, family: str, prompt: str, world: World) -> str | None:
+    """The first thing of the asked kind in `text`, or None: what a reply says, whatever else it says.
+
+    Args:
+        family: an attribute of the world (then a value of it is looked for), or a skill (then a run of letters that is
+            not the string of the question itself).
+        prompt: the question.
+    """
     if family in world.values:
         kind = set(world.values[family])
         return next((w for w in text.split() if w in kind), None)
     runs = [" ".join(g) for letters, g in groupby(text.split(), LETTERS.__contains__) if letters]
     return next((r for r in runs if f" {r} " not in f" {prompt} " or len(r) == 1), None)
+
+
+def agreed(named: Sequence[Sequence[object | None]], at_least: int) -> list[int | None]:
+    """Which of several replies to a question to trust: the first that names what at least `at_least` of them name.
+
+    A filter for replies drawn from a teacher, of any kind: self-consistency in the sense of Wang et al. (2023),
+    arXiv:2203.11171, used to choose training data. It removes what the teacher says now and then, and keeps what it
+    says every time, right or wrong.
+
+    Args:
+        named: for each question, what each reply to it names (`named`), None for one that names nothing.
+        at_least: how many must agree. Of several things that so many name, the one named most often counts.
+
+    Returns:
+        For each question the index of the reply among its own, or None where too few agree.
+    """
+    at_least = check.integer("at_least", at_least, at_least=1)
+    kept: list[int | None] = []
+    for each in named:
+        (value, votes), *_ = Counter(v for v in each if v is not None).most_common(1) or [(None, 0)]
+        kept.append(list(each).index(value) if votes >= at_least else None)
+    return kept
 
 
 def _clean(text: str) -> bool:
