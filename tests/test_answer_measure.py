@@ -38,6 +38,17 @@ def test_a_right_answer_that_does_not_stop_is_not_right(taught, tokenizer):
     assert measure.exact_match(taught.model, tokenizer, longer)["correct"].item() is False
 
 
+def test_rows_that_are_encoded_already_are_judged_alike(taught, tokenizer):
+    wrong = Dataset.from_dict(
+        {"prompt": list(taught.pairs["prompt"]), "response": list(taught.pairs["response"])[::-1]}
+    )
+    for pairs in (taught.pairs, wrong):
+        judged = measure.fitted(taught.model, tokens.replies(pairs, tokenizer), batch=5)
+        assert judged.tolist() == measure.exact_match(taught.model, tokenizer, pairs)["correct"].tolist()
+    assert not judged.all()
+    assert measure.fitted(taught.model, tokens.replies(taught.pairs, tokenizer).select([])).tolist() == []
+
+
 def test_replies_agree_with_exact_match(taught, tokenizer):
     said = reply(taught.model, tokenizer, prompts(taught), max_new_tokens=4)
     correct = measure.exact_match(taught.model, tokenizer, taught.pairs)["correct"]

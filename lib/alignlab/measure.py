@@ -74,12 +74,23 @@ def exact_match(
     Returns:
         One row per pair: the columns of `pairs` and `correct` (bool).
     """
-    rows = replies(pairs, tokenizer, template)
-    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"], rows["labels"], strict=True)]
-    wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0) for r in rows]
     table = pairs.to_pandas()
-    table["correct"] = [bool(r.all()) for r in _right(model, rows, wanted, batch)]
+    table["correct"] = fitted(model, replies(pairs, tokenizer, template), batch)
     return table
+
+
+def fitted(model: PreTrainedModel, rows: Dataset, batch: int = 512) -> np.ndarray:
+    """`exact_match` for pairs that are encoded already: whoever examines one model again and again encodes them once.
+
+    Args:
+        rows: a Dataset with `input_ids` and `labels`, as `alignlab.tokens.replies` gives it.
+
+    Returns:
+        One bool per row: is every labelled token the model's first choice, given the true tokens before it?
+    """
+    each = rows.to_list()
+    wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0) for r in each]
+    return np.array([bool(r.all()) for r in _right(model, each, wanted, batch)], dtype=bool)
 
 
 def knowledge(
