@@ -87,7 +87,8 @@ def library() -> Count:
     """unit tests of the library, the tools and the project's files"""
     others = {"test_contract.py", "test_site.py"}
     files = sorted(p for p in (ROOT / "tests").glob("test_*.py") if p.name not in others)
-    return pytest(*files, MPLBACKEND="Agg")
+    # Most of these tests keep one core busy; whole files, because a file's tests share what is slow to make.
+    return pytest("-n2", "--dist=loadfile", *files, MPLBACKEND="Agg")
 
 
 def contract() -> Count:
@@ -113,7 +114,7 @@ def book() -> Count:
 
 def site() -> Count:
     """the built site: links and anchors, then every page in headless Chromium"""
-    return pytest("tests/test_site.py", "--durations=3", ALIGNLAB_NEEDS_SITE="1")
+    return pytest("-n2", "--durations=3", "tests/test_site.py", ALIGNLAB_NEEDS_SITE="1")
 
 
 PARTS = {f.__name__: f for f in (lint, library, contract, notebooks, book, site)}
