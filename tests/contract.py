@@ -292,6 +292,16 @@ def clean_outputs(chapter):
 
 
 @rule
+def packaged_outputs(chapter):
+    """What the packaged model can show is committed: a rerun without its package must not take it away."""
+    for n, cell in chapter.tagged("real-model"):
+        said = "".join(plain(o) for o in cell.outputs)
+        shown = [line for line in said.splitlines() if line.strip() and "This part is left out" not in line]
+        if "real.PACKAGED" in cell.source and not shown:
+            yield f"code cell {n} shows nothing of the packaged model: run `make real`, then `make chapter`"
+
+
+@rule
 def normal_form(chapter):
     copy = deepcopy(chapter.notebook)
     chapters.normalise(copy)

@@ -98,7 +98,9 @@ def contract() -> Count:
 
 def notebooks() -> Count:
     """all notebooks again from an empty cache, outputs compared (nbval, strict)"""
-    return pytest("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", "-p", "no:xdist", "notebooks")
+    # Two at a time: where one chapter keeps only one core busy, the other one uses the second.
+    side_by_side = ("-n2", "--dist=loadfile", "--durations=12")
+    return pytest("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", *side_by_side, "notebooks")
 
 
 def book() -> Count:

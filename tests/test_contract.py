@@ -188,6 +188,12 @@ def long_cells(chapter):
         cell.source = "\n".join(f"x{i} = {i}" for i in range(12))
 
 
+def without_the_package(chapter):
+    tag(4, "real-model")(chapter)
+    said = stream("SmolLM2-135M-Instruct: its package is not installed (make real). This part is left out.\n")
+    nth(chapter, 4).update(source="found = real.load(real.PACKAGED)", outputs=[said])
+
+
 def short_summary(chapter):
     head = chapter.notebook.cells[0]
     head.source = re.sub("这是.*?错了。", "短。短。", head.source, flags=re.DOTALL)
@@ -234,6 +240,7 @@ BROKEN = [
     ("clean_outputs", put(4, new_output("error", ename="KeyError", evalue="x")), "ends in KeyError"),
     ("clean_outputs", put(4, new_output("display_data", data={tool.WIDGET: {}})), "stored widget"),
     ("clean_outputs", metadata(widgets={"state": {}}), "widget state"),
+    ("packaged_outputs", without_the_package, "make real"),
     ("normal_form", metadata(language_info={"name": "python", "version": "3.11"}), "make chapter NAME=toy"),
     ("figures", lambda c: nth(c, 12).update(outputs=[]), "2 figures"),
     ("alt_texts", put(4, PNG), "alt text"),

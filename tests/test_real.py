@@ -278,6 +278,19 @@ def test_a_folder_is_loaded_and_made_ready(folders, knowing, capfd):
     assert real.load(aligned, dtype=torch.float64)[0].dtype == torch.float64
 
 
+def test_a_real_model_takes_all_cores_and_gives_them_back(folders, monkeypatch):
+    monkeypatch.setattr(real, "cpu_count", lambda: 3)
+    model, tokenizer = real.load(folders[1])
+    used, before = [], torch.get_num_threads()
+    model.base_model.register_forward_hook(lambda *_: used.append(torch.get_num_threads()))
+    ids = torch.tensor([tokenizer("Who?")["input_ids"]])
+    with torch.inference_mode():
+        model(input_ids=ids)
+        with pytest.raises(IndexError):
+            model(input_ids=ids + 10_000)
+    assert used == [3] and torch.get_num_threads() == before
+
+
 def test_only_the_ends_of_a_generation_config_are_kept(folders, tmp_path):
     place = copied(folders[1], tmp_path)
     GenerationConfig(do_sample=True, repetition_penalty=1.3, min_p=0.2, eos_token_id=[0, 2]).save_pretrained(place)
@@ -644,6 +657,22 @@ def test_a_gguf_file_is_the_same_model(gguf_file, knowing, bpe, capfd):
         with torch.inference_mode():
             assert torch.allclose(model(input_ids=ids).logits, knowing(input_ids=ids).logits, atol=1e-4)
         assert reply(model, tokenizer, PAIRS["prompt"], max_new_tokens=24) == list(PAIRS["response"])
+
+
+def test_a_gguf_file_is_unpacked_once(gguf_file, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+    first, _ = real.load(gguf_file)
+    with monkeypatch.context() as patch:
+        patch.setattr(real, "AutoModelForCausalLM", None)  # whoever reads the file again fails
+        again, tokenizer = real.load(gguf_file)
+    assert all(torch.equal(w, v) for w, v in zip(first.parameters(), again.parameters(), strict=True))
+    assert tokenizer.chat_template == TEMPLATE and first.generation_config.to_dict() == again.generation_config.to_dict()
+    assert real.load(gguf_file, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
+    weights = next((tmp_path / "cache").glob("gguf-*/model.safetensors"))
+    cut(weights, 0.5)
+    with pytest.warns(UserWarning, match="is damaged"):
+        mended, _ = real.load(gguf_file)
+    assert torch.equal(next(mended.parameters()), next(first.parameters()))
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.9])

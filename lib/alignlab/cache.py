@@ -70,6 +70,7 @@ def cached(
     settings: dict,
     make: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]],
     also: Iterable[Callable] = (),
+    modules: Iterable[str] = MODULES,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the model that `make` would train from `settings`, or train it and keep it.
 
@@ -77,11 +78,12 @@ def cached(
         name: what a reader sees in the cache folder, such as "base".
         settings: everything that decides what `make` makes, the seed included.
         make: trains and returns (model, tokenizer). Pass it in `also` too when it is more than a call of the library.
+        modules: of this package: a change in one of them makes every older entry unreachable.
 
     A damaged entry is reported and made again. A cache folder that cannot be written is reported and done without.
     """
     logging.disable_progress_bar()  # a bar for a file of a few hundred kilobytes is noise, in workers too
-    place = folder() / f"{name}-{key(settings, also=also)}"
+    place = folder() / f"{name}-{key(settings, modules, also)}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place.parent / f"{place.name}.lock")
@@ -103,7 +105,8 @@ def cached(
         model, tokenizer = make()
         try:
             save(place, model, tokenizer, settings)
-        except (OSError, SafetensorError) as e:  # safetensors wraps a full disk in an error of its own
+        # safetensors wraps a full disk in an error of its own; a model whose weights stay packed raises ValueError
+        except (OSError, SafetensorError, ValueError) as e:
             warnings.warn(f"the model could not be kept in {place.parent} ({e}): going on without", stacklevel=2)
         return model, tokenizer
     finally:

@@ -7,6 +7,7 @@ model that pip can install (`PACKAGED`). Where they cannot be had, that is said 
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.util
 import io
 import json
@@ -26,6 +27,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from huggingface_hub import snapshot_download
+from joblib import cpu_count
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -35,7 +37,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from . import check
+from . import cache, check
 from .answer import Reply, end_tokens
 from .model import best_device
 
@@ -69,7 +71,8 @@ def load(
     """A real model and its tokenizer, or None, said in one line, where the weights cannot be had.
 
     The tokenizer pads on the left and has a pad token, `<eos>` if it came with none. Of the model's generation config
-    only the end tokens are kept.
+    only the end tokens are kept. What was read from a GGUF file is kept in the cache (`alignlab.cache`), unpacked:
+    about five times the file's size.
 
     Args:
         name: a local folder; a GGUF file, or a folder with one; `PACKAGED`; or a hub id, whose files in the local hub
@@ -101,7 +104,29 @@ def load(
         eos_token_id=end_tokens(model, tokenizer) or None,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return model.to(device or best_device()).eval(), tokenizer
+    return _on_all_cores(model.to(device or best_device()).eval()), tokenizer
+
+
+_before: list[int] = []  # the numbers of threads to go back to
+
+
+def _on_all_cores(model: PreTrainedModel) -> PreTrainedModel:
+    """Let every call of the model use all cores, and leave the number of threads as it was.
+
+    A chapter computes with one thread, which suits its tiny models. A real one is large enough for all cores.
+    """
+    model.register_forward_pre_hook(_spread)
+    model.register_forward_hook(_gather, always_call=True)
+    return model
+
+
+def _spread(*_) -> None:
+    _before.append(torch.get_num_threads())
+    torch.set_num_threads(cpu_count())
+
+
+def _gather(*_) -> None:
+    torch.set_num_threads(_before.pop())
 
 
 def packaged() -> Path | None:
@@ -226,19 +251,35 @@ def _read(folder: str, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrained
         raise _NotHere("to read it, the package gguf is needed (make real)")
     # Code that came with a model is never run, and nobody is asked whether it should be: a question would wait.
     form = {"local_files_only": True, "trust_remote_code": False} | ({"gguf_file": gguf} if gguf else {})
-    try:
+
+    def read():
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, **form)
             model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **form)
+        # What is missing would be filled with random numbers, and the model would go on to talk nonsense.
+        absent = sorted(report["missing_keys"])
+        if absent:
+            raise _NotHere(f"its files lack {len(absent)} of the weights, such as {absent[0]}")
+        mark = getattr(model, "hf_quantizer", None)
+        if mark and all(w.is_floating_point() for w in model.parameters()):
+            mark.remove_quantization_config(model)  # unpacked in reading: with the mark it could not be saved
+        return model, tokenizer
+
+    try:
+        if gguf and dtype == torch.float32:
+            # Its four bits are read and unpacked in Python, which takes ten times as long as loading what came of it.
+            with open(Path(folder) / gguf, "rb") as f:
+                content = hashlib.file_digest(f, "sha256").hexdigest()
+            model, tokenizer = cache.cached("gguf", {"file": content}, read, also=(_read,), modules=())
+        else:
+            model, tokenizer = read()
+    except _NotHere:
+        raise
     except Exception as e:  # a damaged file ends in whatever error its reader happens to meet
         _debug(repr(e))
         if not gguf and not _whole(Path(folder)):
             raise _NotHere("its folder lacks weights, or a tokenizer") from None
         raise _NotHere(f"its files cannot be read ({type(e).__name__})") from None
-    # What is missing would be filled with random numbers, and the model would go on to talk nonsense.
-    absent = sorted(report["missing_keys"])
-    if absent:
-        raise _NotHere(f"its files lack {len(absent)} of the weights, such as {absent[0]}")
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise _NotHere(f"its tokenizer has {len(tokenizer)} tokens, more than the model knows")
     return model, tokenizer
