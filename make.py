@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -77,9 +78,9 @@ def chapter(NAME=None, PROFILE=None, SEED=None, OUT=None, **_):
 
 
 def reproduce(**_):
-    """run all chapters from an empty cache and rewrite their outputs"""
+    """run all chapters from an empty cache, rewrite their outputs, and note what it cost"""
     env()
-    sh(PY, "book/_tools/chapters.py", "--all", "--fresh-cache")
+    sh(PY, "book/_tools/chapters.py", "--all", "--fresh-cache", "--costs")
 
 
 def lab(**_):
@@ -104,6 +105,37 @@ def stress(NAME=None, SETTING=None, **_):
     """run chapters with other seeds and processor features, and record the verdicts: NAME=lima, SETTING=seed-100"""
     env()
     sh(PY, "tests/stress.py", *([f"--setting={SETTING}"] if SETTING else []), *([NAME] if NAME else []))
+
+
+def mutants(NAME=None, **_):
+    """break the library on purpose and see that the ledgers notice: NAME=lima"""
+    env()
+    sh(PY, "tests/mutants.py", *([NAME] if NAME else []))
+
+
+def drift(WHICH="lowest", TORCH=None, **_):
+    """test the library with the lowest versions that its bounds allow, or with WHICH=newest that install"""
+    if WHICH not in ("lowest", "newest"):
+        raise SystemExit(f"WHICH is {WHICH!r}: it is lowest or newest")
+    import tomllib
+
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    # Torch stays at the pin, unless TORCH names another: other builds can be gigabytes larger.
+    pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    torch = TORCH or next(line for line in pins if line.startswith("torch=="))
+    rest = [w.replace(">=", "==") if WHICH == "lowest" else w for w in wanted if not w.startswith("torch>")]
+    place = ROOT / f".venv-{WHICH}"
+    python = place / BIN.relative_to(VENV) / PY.name
+    sh(sys.executable, "-m", "venv", *([] if python.exists() else ["--clear"]), place)
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+    sh(*pip, torch, *rest, "pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "setuptools")
+    # The tests of the library alone: the site and the tools of the book have versions of their own.
+    others = ("contract", "site", "project", "tools", "stress", "mutants", "front_page", "cluster")
+    tests = sorted(t for t in (ROOT / "tests").glob("test_*.py") if t.stem.removeprefix("test_") not in others)
+    settings = {"PYTHONPATH": str(ROOT / "lib"), "MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "ALIGNLAB_QUIET": "1"}
+    sh(python, "-m", "pip", "list", "--disable-pip-version-check")
+    with tempfile.TemporaryDirectory() as cache:
+        sh(python, "-m", "pytest", "-q", "-n2", "--dist=loadfile", *tests, ALIGNLAB_CACHE=cache, **settings)
 
 
 def real(**_):
@@ -135,7 +167,9 @@ def help(**_):
         print(f"  {name:10} {target.__doc__}")
 
 
-COMMANDS = (help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, real, stamp, clean)
+COMMANDS = (
+    help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, mutants, drift, real, stamp, clean,
+)  # fmt: skip
 TARGETS = {f.__name__: f for f in COMMANDS}
 
 if __name__ == "__main__":

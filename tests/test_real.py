@@ -666,7 +666,8 @@ def test_a_gguf_file_is_unpacked_once(gguf_file, monkeypatch, tmp_path, capfd):
         patch.setattr(real, "AutoModelForCausalLM", None)  # whoever reads the file again fails
         again, tokenizer = real.load(gguf_file)
     assert all(torch.equal(w, v) for w, v in zip(first.parameters(), again.parameters(), strict=True))
-    assert tokenizer.chat_template == TEMPLATE and first.generation_config.to_dict() == again.generation_config.to_dict()
+    assert tokenizer.chat_template == TEMPLATE
+    assert first.generation_config.to_dict() == again.generation_config.to_dict()
     assert real.load(gguf_file, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
     weights = next((tmp_path / "cache").glob("gguf-*/model.safetensors"))
     cut(weights, 0.5)

@@ -50,6 +50,31 @@ def test_a_failure_names_the_cell_and_leaves_the_file(file, capsys):
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["toy.ipynb"]
 
 
+def test_a_run_is_measured_where_it_is_asked_for(file, tmp_path):
+    path = file("big = bytearray(300_000_000)\nimport time\ntime.sleep(1.2)", "def prepare(): time.sleep(0.7)", "1 + 1")
+    plain, cost = chapters.text(chapters.run(path)), chapters.Cost()
+    measured = chapters.run(path, cost=cost)
+    assert chapters.text(measured) == plain  # no time of a cell is left behind
+    assert cost.seconds > 1.2 and cost.gigabytes > 0.3 and cost.bases == cost.real == 0
+    base = file("import time\nclass base:\n    prepare = time.sleep", "base.prepare(0.7)")
+    real = chapters.read(base)
+    real.cells[-2].metadata["tags"] = ["real-model"]
+    chapters.write(real, base)
+    chapters.run(base, cost=(cost := chapters.Cost()))
+    assert 0.7 <= cost.bases < cost.seconds and 0 < cost.real < 0.7
+    chapters.write_costs({"toy": chapters.Cost(90, 30, 6, 1.26), "play": chapters.Cost(30, 0, 0, 0.5)}, tmp_path)
+    assert (tmp_path / "costs.csv").read_text().splitlines()[1:] == [
+        "toy,1.5,0.5,0.1,1.3", "play,0.5,0.0,0.0,0.5", "all,2.0,0.5,0.1,1.3",
+    ]  # fmt: skip
+    assert "cores" in (tmp_path / "costs-machine.md").read_text()
+
+
+def test_the_table_of_costs_speaks_of_every_chapter():
+    rows = (chapters.COSTS / "costs.csv").read_text("utf-8").splitlines()[1:]
+    assert [r.split(",")[0] for r in rows] == [p.stem for p in chapters.notebooks(ROOT).values()] + ["all"]
+    assert all(float(n) > 0 for r in rows for n in (r.split(",")[1], r.split(",")[4]))
+
+
 def test_stderr_is_refused(file):
     with pytest.raises(chapters.Refused, match="code cell 2 .* wrote to stderr: careful"):
         chapters.run(file("import sys\nprint('careful', file=sys.stderr)"))

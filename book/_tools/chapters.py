@@ -2,6 +2,7 @@
 
     python book/_tools/chapters.py paraphrase                         in place
     python book/_tools/chapters.py --all --fresh-cache                every chapter, nothing trained before
+    python book/_tools/chapters.py --all --fresh-cache --costs        the same, and what it costs into book/_data
     python book/_tools/chapters.py paraphrase --inject SEED=100       other settings; result in _build/runs
 
 A notebook that fails is left as it was.
@@ -13,10 +14,15 @@ import argparse
 import ast
 import base64
 import os
+import platform
 import re
 import sys
 import tempfile
+import threading
 import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -32,6 +38,7 @@ LEDGER = "application/vnd.alignlab.ledger+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURE_TAG = "readme-picture"
 PICTURE = ROOT / "book" / "_static" / "result.png"  # what the README shows: never drawn by hand, never out of date
+COSTS = ROOT / "book" / "_data"
 TIMEOUT = 1800  # seconds for one cell
 
 
@@ -163,8 +170,60 @@ def complaints(notebook: NotebookNode) -> list[str]:
     return found
 
 
-def run(file: Path, values: dict[str, object] | None = None, timeout: int = TIMEOUT) -> NotebookNode:
+@dataclass
+class Cost:
+    """What a run took: seconds in all, of these for the shared base models and for real models, and peak memory."""
+
+    seconds: float = 0.0
+    bases: float = 0.0
+    real: float = 0.0
+    gigabytes: float = 0.0
+
+
+@contextmanager
+def _memory(cost: Cost):
+    """Note the largest sum of the memory of all processes below this one, the workers of a kernel among them.
+
+    On Linux each process counts its share of what several have in common; elsewhere that is counted more than once.
+    """
+    import psutil  # it comes with ipykernel; only who measures needs it
+
+    def size(process) -> int:
+        try:
+            info = process.memory_full_info()
+            return getattr(info, "pss", info.rss)
+        except psutil.Error:  # it has ended meanwhile
+            return 0
+
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.5):
+            cost.gigabytes = max(cost.gigabytes, sum(map(size, psutil.Process().children(recursive=True))) / 1e9)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _took(cell: NotebookNode) -> float:
+    """Seconds that a cell ran, by the times that the kernel sent."""
+    times = cell.metadata.get("execution", {})
+    start, stop = times.get("iopub.execute_input"), times.get("iopub.status.idle")
+    return (datetime.fromisoformat(stop) - datetime.fromisoformat(start)).total_seconds() if start and stop else 0.0
+
+
+def run(
+    file: Path, values: dict[str, object] | None = None, timeout: int = TIMEOUT, cost: Cost | None = None
+) -> NotebookNode:
     """Execute a notebook in its own folder and return it, normalised. The file is not touched.
+
+    Args:
+        cost: is filled with what the run took.
 
     Raises:
         Refused: naming notebook, cell number, first source line and error.
@@ -173,11 +232,13 @@ def run(file: Path, values: dict[str, object] | None = None, timeout: int = TIME
     if values:
         inject(notebook, values)
     client = NotebookClient(
-        notebook, timeout=timeout, kernel_name="python3", record_timing=False,
+        notebook, timeout=timeout, kernel_name="python3", record_timing=cost is not None,
         resources={"metadata": {"path": str(file.parent)}}, extra_arguments=["--log-level=40"],
     )  # fmt: skip
+    start = time.perf_counter()
     try:
-        client.execute()
+        with _memory(cost) if cost else nullcontext():
+            client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:
         # The cell that failed is the last one that has been started; later ones hold the outputs of an older run.
         started = client.code_cells_executed
@@ -186,12 +247,37 @@ def run(file: Path, values: dict[str, object] | None = None, timeout: int = TIME
         if isinstance(e, CellTimeoutError):
             error = f"took more than {timeout} s"
         raise Refused(f"{file.name}, {_where(number, cell)} failed: {error}") from None
+    if cost:
+        cost.seconds = time.perf_counter() - start
+        cost.bases = sum(_took(c) for _, c in _code(notebook) if "base.prepare(" in c.source)
+        cost.real = sum(_took(c) for _, c in _code(notebook) if "real-model" in c.metadata.get("tags", []))
     normalise(notebook)
     found = complaints(notebook)
     if found:
         raise Refused(f"{file.name}: " + "; ".join(found))
     nbformat.validate(notebook)
     return notebook
+
+
+def write_costs(costs: dict[str, Cost], folder: Path = COSTS) -> None:
+    """Write the table of the page "What it costs", and a line on the machine that it was measured on."""
+    lines = ["chapter,minutes,of these: shared base models,of these: real model,memory in GB"]
+    for name, c in costs.items():
+        lines.append(f"{name},{c.seconds / 60:.1f},{c.bases / 60:.1f},{c.real / 60:.1f},{c.gigabytes:.1f}")
+    s, b, r = (sum(getattr(c, k) for c in costs.values()) / 60 for k in ("seconds", "bases", "real"))
+    lines.append(f"all,{s:.1f},{b:.1f},{r:.1f},{max(c.gigabytes for c in costs.values()):.1f}")
+    replace(folder / "costs.csv", ("\n".join(lines) + "\n").encode())
+    replace(folder / "costs-machine.md", f"{machine()}\n".encode())
+
+
+def machine() -> str:
+    """A line on where something was measured, in general terms."""
+    import torch
+
+    where = f"{os.cpu_count()} cores ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}"
+    gpu = "with a GPU" if torch.cuda.is_available() else "no GPU"
+    return f"Measured on {where}, {gpu}, {platform.system()}, {versions}."
 
 
 def _code(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
@@ -238,6 +324,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--inject", action="append", default=[], metavar="NAME=VALUE", help="override a parameter")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write here and leave the notebook as it is")
     parser.add_argument("--timeout", type=int, default=TIMEOUT, metavar="SECONDS", help="for one cell")
+    parser.add_argument("--costs", action="store_true", help="with --all: write time and memory into book/_data")
     options = parser.parse_args(arguments)
 
     values: dict[str, object] = {}
@@ -257,11 +344,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(e))
     if options.out and len(files) != 1:
         parser.error("--out is for one chapter")
+    if options.costs and not options.all:
+        parser.error("--costs is for the whole book: say --all too")
 
     # The kernel must be this interpreter's, whatever kernels the user has installed elsewhere.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ["ALIGNLAB_QUIET"] = "1"  # progress bars are for people: none may reach an output
-    status = 0
+    status, costs = 0, {}
     with tempfile.TemporaryDirectory(prefix="alignlab-cache-") as empty:
         if options.fresh_cache:
             os.environ["ALIGNLAB_CACHE"] = empty
@@ -269,8 +358,10 @@ def main(arguments: list[str] | None = None) -> int:
             out = options.out or (_aside(file, values) if values else file)
             print(f"== {file.stem}", *[f"{k}={v}" for k, v in values.items()], flush=True)
             start = time.perf_counter()
+            cost = Cost() if options.costs else None
             try:
-                notebook = run(file, values, options.timeout)
+                notebook = run(file, values, options.timeout, cost)
+                costs[file.stem] = cost
                 write(notebook, out)
                 if out == file and (image := picture(notebook)):
                     replace(PICTURE, image)
@@ -280,10 +371,14 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             print(*verdicts(notebook), sep="\n", end="\n" if verdicts(notebook) else "")
             print(f"   {time.perf_counter() - start:.0f} s, written to {_short(out)}", flush=True)
+    if options.costs and not status:
+        write_costs(costs)
     return status
 
 
 def _file(name: str) -> Path:
+    if name.endswith(".ipynb") and Path(name).is_file():
+        return Path(name)
     return ROOT / "notebooks" / f"{Path(name).stem}.ipynb"
 
 
