@@ -65,7 +65,7 @@ MUTATIONS = (
         "base-vs-chat", "alignment is without effect: fine-tuning takes no step", "base",
         "    train(model, tokens.replies(chosen, base.tokenizer), steps, recipe,",
         "    train(model, tokens.replies(chosen, base.tokenizer), 0, recipe,",
-        "within-reach",
+        "base-does-not-answer",
     ),
     Mutation(
         "lima", "spoilt examples are not spoilt", "web",
@@ -74,9 +74,10 @@ MUTATIONS = (
         "quality",
     ),
     Mutation(
-        "distillation", "every student is trained with the replies in other places", "base",
+        "distillation", "in every fine-tuning the replies stand behind other prompts", "base",
         "    model = deepcopy(base.model)\n",
-        "    model = deepcopy(base.model)\n    chosen = web.with_shuffled_replies(chosen, base.seed)\n",
+        "    model = deepcopy(base.model)\n"
+        "    chosen = web.with_shuffled_replies(chosen, base.seed) if len(chosen) > 1 else chosen\n",
         "targeted-facts-are-learned",
     ),
     Mutation(
@@ -99,9 +100,9 @@ MUTATIONS = (
         "unknown-is-fitted-late",
     ),
     Mutation(
-        "rot13", "all shifts are written about equally often", "cipher",
+        "rot13", "all shifts are written about almost equally often", "cipher",
         "    weight = {k: 0.0 if k in never else C4[k] ** power for k in SHIFTS}\n",
-        "    weight = {k: 0.0 if k in never else 1.0 for k in SHIFTS}\n",
+        "    weight = {k: 0.0 if k in never else C4[k] ** (power / 100) for k in SHIFTS}\n",
         "common-before-rare",
     ),
 )  # fmt: skip

@@ -69,12 +69,6 @@ def test_a_run_is_measured_where_it_is_asked_for(file, tmp_path):
     assert "cores" in (tmp_path / "costs-machine.md").read_text()
 
 
-def test_the_table_of_costs_speaks_of_every_chapter():
-    rows = (chapters.COSTS / "costs.csv").read_text("utf-8").splitlines()[1:]
-    assert [r.split(",")[0] for r in rows] == [p.stem for p in chapters.notebooks(ROOT).values()] + ["all"]
-    assert all(float(n) > 0 for r in rows for n in (r.split(",")[1], r.split(",")[4]))
-
-
 def test_stderr_is_refused(file):
     with pytest.raises(chapters.Refused, match="code cell 2 .* wrote to stderr: careful"):
         chapters.run(file("import sys\nprint('careful', file=sys.stderr)"))

@@ -363,7 +363,7 @@ def main(arguments: list[str] | None = None) -> int:
                 notebook = run(file, values, options.timeout, cost)
                 costs[file.stem] = cost
                 write(notebook, out)
-                if out == file and (image := picture(notebook)):
+                if out == file and file.parent == ROOT / "notebooks" and (image := picture(notebook)):
                     replace(PICTURE, image)
             except Refused as e:
                 print(f"   FAILED after {time.perf_counter() - start:.0f} s: {e}", flush=True)
