@@ -8,6 +8,7 @@ A part that fails does not stop the others; the exit status is non-zero if any f
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 SITE = BUILD / "html"
 INDEX = SITE / "book" / "index.html"
+TIMES = BUILD / "checks.csv"  # of the last complete run without a failure; `make bench` takes it into the book
 STARTED = time.perf_counter()
 
 
@@ -132,21 +134,27 @@ def main(names: list[str]) -> int:
         print(f"unknown part {unknown[0]!r}: choose from {', '.join(PARTS)}")
         return 2
     chosen = names or list(PARTS)
-    lines, total = [], Count()
+    lines, rows, total = [], [], Count()
     for number, name in enumerate(chosen, 1):
         elapsed = clock(time.perf_counter() - STARTED)
         print(f"\n== {number}/{len(chosen)} {name}: {PARTS[name].__doc__} (elapsed {elapsed})", flush=True)
         start = time.perf_counter()
         count = PARTS[name]()
         total = Count(total.passed + count.passed, total.failed + count.failed, total.skipped + count.skipped)
+        took = clock(time.perf_counter() - start)
+        rows.append((name, PARTS[name].__doc__, took, count.passed + count.failed, count.skipped))
         lines.append(
-            f"  {name:10} {clock(time.perf_counter() - start):>6}  {count.passed:4} passed {count.failed:4} failed"
+            f"  {name:10} {took:>6}  {count.passed:4} passed {count.failed:4} failed"
             + (f" {count.skipped:4} skipped" if count.skipped else "")
         )
     if chosen == ["book"]:
         print(f"\nThe site: {INDEX}" if not total.failed else "\nThe site was not built: see the messages above")
         return int(total.failed > 0)
     print(f"\n== what ran (elapsed {clock(time.perf_counter() - STARTED)})", *lines, sep="\n")
+    if not total.failed and chosen == list(PARTS):
+        rows.append(("all", "", clock(time.perf_counter() - STARTED), total.passed, total.skipped))
+        with TIMES.open("w", newline="", encoding="utf-8") as f:
+            csv.writer(f, lineterminator="\n").writerows([("part", "what", "minutes", "checks", "skipped"), *rows])
     if not total.failed and "book" in chosen:
         print(f"The site: {INDEX}")
     print(f"{total.passed} passed, {total.failed} failed", flush=True)

@@ -36,6 +36,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "seed-200": ({"SEED": "200"}, {}),
     "no-vectors": ({}, {"ATEN_CPU_CAPABILITY": "default"}),  # torch without the processor's vector instructions
     "avx2": ({}, {"ATEN_CPU_CAPABILITY": "avx2"}),
+    "two-threads": ({}, {"ALIGNLAB_THREADS": "2"}),  # everywhere else each model has one
 }
 
 
@@ -87,7 +88,7 @@ def run(chapter: str, setting: str) -> bool:
         return True
     values, environment = SETTINGS[setting]
     out = FOLDER / f"{chapter}-{setting}.ipynb"
-    cache = FOLDER / f"cache-{environment.get('ATEN_CPU_CAPABILITY', 'native')}"
+    cache = FOLDER / f"cache-{'-'.join(environment.values()) or 'native'}"
     cache.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(ROOT / "book/_tools/chapters.py"), chapter, "--out", str(out)]
     command += [f"--inject={k}={v}" for k, v in values.items()]

@@ -292,3 +292,17 @@ def test_dials_answer_at_once_and_again_and_show_refusals(monkeypatch, capsys):
     end.value = 4
     seen.value = 3
     assert asked == [(0, 0), (4, 0), (4, 3)]
+
+
+def test_heat_maps_show_every_share_of_their_moment():
+    moments = {100: pd.Series({1: 0.0, 13: 0.25}), 200: pd.Series({1: 0.5, 13: 1.0})}
+    page = BeautifulSoup(panel.heat_maps("Steps", moments).data, "html.parser")
+    assert page.find("input")["data-values"] == "100|200"
+    first, second = page.find_all("section")
+    assert "hidden" in second.attrs and "hidden" not in first.attrs
+    assert [li.get_text(" ") for li in first.find_all("li")] == ["1 0.00", "13 0.25"]
+    assert [li["style"] for li in second.find_all("li")] == ["--share:0.50", "--share:1.00"]
+    with pytest.raises(ValueError, match="13 is 1.5 at 300: a heat map shows shares"):
+        panel.heat_maps("Steps", moments | {300: pd.Series({13: 1.5})})
+    with pytest.raises(ValueError, match="'Steps' has 1 value"):
+        panel.heat_maps("Steps", {100: moments[100]})

@@ -95,6 +95,16 @@ def test_one_worker_uses_one_thread_and_gives_the_others_back():
         torch.set_num_threads(1)
 
 
+def test_another_number_of_threads_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("ALIGNLAB_THREADS", "2")
+    one, side = (sweep(lambda c, s: {"n": torch.get_num_threads()}, ["a"], [0, 1], workers=n) for n in (1, 2))
+    assert set(one["value"]) == set(side["value"]) == {2.0}
+    for wrong in ("two", "0", "1.5"):
+        monkeypatch.setenv("ALIGNLAB_THREADS", wrong)
+        with pytest.raises(ValueError, match=f"ALIGNLAB_THREADS is '{wrong}': set it to a number"):
+            sweep(trained, ["a"], [0])
+
+
 def test_cells_run_in_processes_of_their_own():
     table = sweep(lambda c, s: {"pid": os.getpid()}, ["a", "b"], [0, 1], workers=2)
     assert os.getpid() not in set(table["value"].astype(int))

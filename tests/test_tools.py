@@ -69,6 +69,12 @@ def test_a_run_is_measured_where_it_is_asked_for(file, tmp_path):
     assert "cores" in (tmp_path / "costs-machine.md").read_text()
 
 
+def test_the_table_of_costs_speaks_of_every_chapter():
+    rows = (chapters.COSTS / "costs.csv").read_text("utf-8").splitlines()[1:]
+    assert [r.split(",")[0] for r in rows] == [p.stem for p in chapters.notebooks(ROOT).values()] + ["all"]
+    assert all(float(n) > 0 for r in rows for n in (r.split(",")[1], r.split(",")[4]))
+
+
 def test_stderr_is_refused(file):
     with pytest.raises(chapters.Refused, match="code cell 2 .* wrote to stderr: careful"):
         chapters.run(file("import sys\nprint('careful', file=sys.stderr)"))
@@ -177,3 +183,27 @@ def test_results_are_added_up_from_the_report(tmp_path):
         "<testcase name='c'><error/></testcase><testcase name='d'><skipped/></testcase></testsuite></testsuites>"
     )
     assert run_all.read_report(report) == run_all.Count(passed=1, failed=2, skipped=1)
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_times_of_the_parts_are_noted_after_a_run_without_failure(tmp_path, monkeypatch, capsys, failed):
+    import run_all
+
+    def one():
+        """the first"""
+        return run_all.Count(passed=3, skipped=2)
+
+    def two():
+        """the second"""
+        return run_all.Count(passed=4, failed=failed)
+
+    monkeypatch.setattr(run_all, "PARTS", {"one": one, "two": two})
+    monkeypatch.setattr(run_all, "TIMES", tmp_path / "checks.csv")
+    assert run_all.main(["one"]) == 0 and not run_all.TIMES.exists()  # not every part
+    assert run_all.main([]) == failed
+    assert f"7 passed, {failed} failed" in capsys.readouterr().out
+    assert run_all.TIMES.exists() != bool(failed)
+    if not failed:
+        lines = run_all.TIMES.read_text("utf-8").splitlines()
+        assert [line.split(",")[0] for line in lines] == ["part", "one", "two", "all"]
+        assert lines[1].startswith("one,the first,0:00,3,2") and lines[3].endswith(",7,2")

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from . import check, plot
+from .sweep import threads
 
 PROFILES = {"quick": 3, "full": 10}  # name -> number of seeds
 
@@ -66,9 +67,7 @@ def start(profile: str = "quick", seed: int = 0) -> Lab:
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="IProgress not found")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # As in the workers of a sweep. Two threads on one tiny model gain a third at best, and wait for each other for most
-    # of the time where anything else runs on the machine.
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads())  # as in the workers of a sweep
     plot.use_style()
     return Lab(profile, tuple(range(seed, seed + PROFILES[profile])))
 

@@ -37,6 +37,15 @@ _TOKENS = """<style>
 </style>"""
 
 
+# The number is in every box: the shade is not needed to read the map.
+_HEAT = """<style>
+.explorer .heat { display: grid; gap: 3px; grid-template-columns: repeat(auto-fill, minmax(3.3rem, 1fr)); }
+.explorer ul.heat { list-style: none; margin: 0.4rem 0; padding: 0; }
+.explorer .heat li { background: rgba(0, 114, 178, calc(var(--share) * 0.45)); border: 1px solid rgba(0, 114, 178, 0.5);
+  line-height: 1.25; margin: 0; padding: 0.2em 0; text-align: center; }
+</style>"""
+
+
 def table(frame: pd.DataFrame) -> str:
     """A DataFrame as a plain HTML table; text only, every cell escaped."""
     head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in frame.columns)
@@ -73,16 +82,21 @@ def sliders(axes: Mapping[str, Sequence], cells: Mapping[tuple, pd.DataFrame]) -
     Raises:
         ValueError: an axis has fewer than two values, or a combination has no table.
     """
-    for name, values in axes.items():
-        if len(values) < 2:
-            raise ValueError(f"the slider {name!r} has {len(values)} value: give it at least two, or leave it out")
     places = list(product(*axes.values()))
     for place in places:
         if place not in cells:
             raise ValueError(
                 f"there is no table for {dict(zip(axes, place, strict=True))}: compute one for every place"
             )
-    controls, stride = "", len(places)
+    return _slid(axes, [table(cells[p]) for p in places])
+
+
+def _slid(axes: Mapping[str, Sequence], pieces: Sequence[str], head: str = "") -> HTML:
+    """Sliders over pieces of HTML, one for every place; `head` stands in front of them."""
+    for name, values in axes.items():
+        if len(values) < 2:
+            raise ValueError(f"the slider {name!r} has {len(values)} value: give it at least two, or leave it out")
+    controls, stride = "", len(pieces)
     for name, values in axes.items():
         stride //= len(values)
         shown = html.escape("|".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values))
@@ -92,8 +106,30 @@ def sliders(axes: Mapping[str, Sequence], cells: Mapping[tuple, pd.DataFrame]) -
             f'autocomplete="off" data-stride="{stride}" data-values="{shown}" aria-valuetext="{first}" '
             f'oninput="{_SLIDE}"> <output>{first}</output></label> '
         )
-    parts = "".join(f"<section{' hidden' if k else ''}>{table(cells[p])}</section>" for k, p in enumerate(places))
-    return HTML(f'<div class="explorer">{controls}{parts}</div>')
+    parts = "".join(f"<section{' hidden' if k else ''}>{piece}</section>" for k, piece in enumerate(pieces))
+    return HTML(f'<div class="explorer">{head}{controls}{parts}</div>')
+
+
+def heat_maps(label: str, moments: Mapping[object, pd.Series]) -> HTML:
+    """A slider over heat maps that were computed before: each value in a box, the darker the larger, its name above.
+
+    Args:
+        label: of the slider, such as "Steps".
+        moments: the slider's value, from left to right -> shares, 0..1, by name.
+
+    Raises:
+        ValueError: there are fewer than two moments, or a share lies outside 0..1.
+    """
+    pieces = []
+    for moment, values in moments.items():
+        wrong = values[~values.between(0, 1)]
+        if len(wrong):
+            raise ValueError(f"{wrong.index[0]} is {wrong.iloc[0]} at {moment}: a heat map shows shares, 0 to 1")
+        boxes = "".join(
+            f'<li style="--share:{v:.2f}"><b>{html.escape(str(k))}</b><br>{v:.2f}</li>' for k, v in values.items()
+        )
+        pieces.append(f'<ul class="heat">{boxes}</ul>')
+    return _slid({label: list(moments)}, pieces, _HEAT)
 
 
 def shift_viewer(

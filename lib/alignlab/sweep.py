@@ -64,7 +64,7 @@ def sweep(
         raise ValueError(f"a seed is used twice in {seeds}: the same run would be counted twice")
     # Condition by condition, so that the long ones, listed first, start first.
     cells = [(name, objects[name], seed) for name in names for seed in seeds]
-    workers = _workers(workers, len(cells))
+    workers, n = _workers(workers, len(cells)), threads()
     if progress is None:
         progress = not os.environ.get("CI") and not os.environ.get("ALIGNLAB_QUIET") and "ipykernel" in sys.modules
     bar = tqdm(
@@ -73,10 +73,10 @@ def sweep(
     results: dict = {}
     with bar, _workers_may_be_replaced():
         if workers == 1:
-            stream = (_cell(run, *c) for c in cells)
+            stream = (_cell(n, run, *c) for c in cells)
         else:
             stream = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="all")(
-                delayed(_cell)(run, *c) for c in cells
+                delayed(_cell)(n, run, *c) for c in cells
             )
         for name, seed, metrics, error in stream:
             if error:
@@ -93,8 +93,9 @@ def side_by_side(function: Callable, *arguments: Iterable) -> list:
     busy machine they wait for each other. Results come back in order; an error is raised as it is.
     """
     calls = list(zip(*arguments, strict=True))
+    n = threads()  # asked for here: a worker that was started earlier has its own environment
     with _workers_may_be_replaced():
-        return Parallel(n_jobs=_workers(None, len(calls)))(delayed(_alone)(function, *call) for call in calls)
+        return Parallel(n_jobs=_workers(None, len(calls)))(delayed(_alone)(n, function, *call) for call in calls)
 
 
 @contextmanager
@@ -109,9 +110,28 @@ def _workers_may_be_replaced() -> Iterator[None]:
         yield
 
 
-def _alone(function, *call):
+def threads() -> int:
+    """Threads for each model: 1, or what the environment variable ALIGNLAB_THREADS says.
+
+    One is faster: two threads on one tiny model gain a third at best, and wait for each other for most of the time
+    where anything else runs on the machine. Another number changes the order of sums, and so the last digits:
+    `make stress` uses that.
+
+    Raises:
+        ValueError: if ALIGNLAB_THREADS is no number from 1 to 1024.
+    """
+    said = os.environ.get("ALIGNLAB_THREADS") or "1"
+    try:
+        return check.integer("ALIGNLAB_THREADS", int(said), at_least=1, at_most=1024)
+    except ValueError:
+        raise ValueError(
+            f"the environment variable ALIGNLAB_THREADS is {said!r}: set it to a number from 1 to 1024, or unset it"
+        ) from None
+
+
+def _alone(n, function, *call):
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(n)
     try:
         return function(*call)
     finally:
@@ -135,13 +155,13 @@ def _conditions(conditions) -> tuple[list[str], dict]:
 def _workers(workers: int | None, cells: int) -> int:
     if workers is not None:
         return min(check.integer("workers", workers, at_least=1), cells)
-    return min(effective_n_jobs(-1), cells)
+    return min(max(1, effective_n_jobs(-1) // threads()), cells)
 
 
-def _cell(run, name, condition, seed):
+def _cell(n, run, name, condition, seed):
     """One cell in its worker. Errors travel as text: not every exception survives pickling."""
     try:
-        return name, seed, _alone(run, condition, seed), None
+        return name, seed, _alone(n, run, condition, seed), None
     except Exception:
         return name, seed, None, traceback.format_exc()
 
