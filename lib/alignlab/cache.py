@@ -80,7 +80,8 @@ def cached(
         make: trains and returns (model, tokenizer). Pass it in `also` too when it is more than a call of the library.
         modules: of this package: a change in one of them makes every older entry unreachable.
 
-    A damaged entry is reported and made again. A cache folder that cannot be written is reported and done without.
+    A damaged entry is reported and made again. A cache folder that cannot be written is read; what it lacks is made,
+    and that it could not be kept is reported.
     """
     logging.disable_progress_bar()  # a bar for a file of a few hundred kilobytes is noise, in workers too
     place = folder() / f"{name}-{key(settings, modules, also)}"
@@ -89,6 +90,11 @@ def cached(
         lock = FileLock(place.parent / f"{place.name}.lock")
         lock.acquire()
     except OSError as e:
+        if (place / MANIFEST).is_file():  # a folder that others may only read, as an instructor would share it
+            try:
+                return load(place)
+            except DamagedEntry:
+                pass
         warnings.warn(
             f"the cache folder {place.parent} cannot be used ({e}): going on without it. "
             "Set ALIGNLAB_CACHE to a folder that can be written.",
