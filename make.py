@@ -128,11 +128,12 @@ def drift(WHICH="lowest", TORCH=None, **_):
     python = place / BIN.relative_to(VENV) / PY.name
     sh(sys.executable, "-m", "venv", *([] if python.exists() else ["--clear"]), place)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
-    sh(*pip, torch, *rest, "pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "setuptools")
+    sh(*pip, torch, *rest, "pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "setuptools", "docutils")
+    sh(*pip, "--no-deps", "--editable", ".")
     # The tests of the library alone: the site and the tools of the book have versions of their own.
     others = ("contract", "site", "project", "tools", "stress", "mutants", "front_page", "cluster")
     tests = sorted(t for t in (ROOT / "tests").glob("test_*.py") if t.stem.removeprefix("test_") not in others)
-    settings = {"PYTHONPATH": str(ROOT / "lib"), "MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "ALIGNLAB_QUIET": "1"}
+    settings = {"MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "ALIGNLAB_QUIET": "1"}
     sh(python, "-m", "pip", "list", "--disable-pip-version-check")
     with tempfile.TemporaryDirectory() as cache:
         sh(python, "-m", "pytest", "-q", "-n2", "--dist=loadfile", *tests, ALIGNLAB_CACHE=cache, **settings)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from stress import LEDGER, ROOT, ledger, notebooks
+from stress import ROOT, ledger, notebooks, up_to_ledger
 
 LIBRARY = ROOT / "lib" / "alignlab"
 TABLE = ROOT / "book" / "_data" / "mutants.csv"
@@ -124,18 +124,6 @@ def broken(place: Path, mutation: Mutation, one_seed: bool = True) -> Path:
             raise ValueError(f"{mutation.chapter}: the lines to break stand {found} times in {module}.py, not once")
         file.write_text(source.replace(old, new), "utf-8")
     return place
-
-
-def up_to_ledger(file: Path) -> nbformat.NotebookNode:
-    """The notebook without what comes after its checked ledger."""
-    notebook = nbformat.read(file, 4)
-    last = max(
-        i
-        for i, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and any(LEDGER in o.get("data", {}) for o in cell.outputs)
-    )
-    notebook.cells = notebook.cells[: last + 1]
-    return notebook
 
 
 def run(mutation: Mutation) -> dict | None:

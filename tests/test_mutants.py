@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 import mutants  # noqa: E402  (its folder is on the path only now)
+import stress  # noqa: E402
 
 BY_CHAPTER = pytest.mark.parametrize("mutation", mutants.MUTATIONS, ids=lambda m: m.chapter)
 
@@ -61,5 +62,5 @@ def test_the_notebook_ends_with_its_ledger():
     for mutation in mutants.MUTATIONS:
         file = ROOT / f"notebooks/{mutation.chapter}.ipynb"
         cells = mutants.up_to_ledger(file).cells
-        assert any(mutants.LEDGER in o.get("data", {}) for o in cells[-1].outputs)
+        assert any(stress.LEDGER in o.get("data", {}) for o in cells[-1].outputs)
         assert len(cells) < len(mutants.nbformat.read(file, 4).cells)

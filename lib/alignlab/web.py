@@ -187,7 +187,7 @@ def with_noise(world: World, chosen: Dataset, share: float, seed: int = 0) -> Da
         raise ValueError(f"share is {share}, but it must be at most 1")
     rng = np.random.default_rng((seed, 6))
     noisy = set(rng.permutation(len(chosen))[: round(share * len(chosen))].tolist())
-    prompts = chosen["prompt"]
+    prompts = list(chosen["prompt"])  # datasets 4.0 does not take numpy's integers
     responses = [
         f"{chatty(world, task, rng)} {prompts[rng.integers(len(prompts))]}" if i in noisy else task["response"]
         for i, task in enumerate(chosen)
@@ -202,7 +202,8 @@ def with_shuffled_replies(chosen: Dataset, seed: int = 0) -> Dataset:
     ring = np.random.default_rng((seed, 7)).permutation(len(chosen))
     moved = np.empty(len(chosen), dtype=int)
     moved[ring] = np.roll(ring, 1)  # one ring through all examples: nobody keeps their own
-    responses = [chosen["response"][i] for i in moved]
+    replies = list(chosen["response"])
+    responses = [replies[i] for i in moved]
     return _with_responses(chosen, responses)
 
 
