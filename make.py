@@ -123,12 +123,14 @@ def drift(WHICH="lowest", TORCH=None, **_):
     # Torch stays at the pin, unless TORCH names another: other builds can be gigabytes larger.
     pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     torch = TORCH or next(line for line in pins if line.startswith("torch=="))
+    sphinx = next(line for line in pins if line.lower().startswith("sphinx=="))  # the scoreboard is a Sphinx extension
     rest = [w.replace(">=", "==") if WHICH == "lowest" else w for w in wanted if not w.startswith("torch>")]
     place = ROOT / f".venv-{WHICH}"
     python = place / BIN.relative_to(VENV) / PY.name
     sh(sys.executable, "-m", "venv", *([] if python.exists() else ["--clear"]), place)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
-    sh(*pip, torch, *rest, "pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "setuptools", "docutils")
+    tools = ("pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "beautifulsoup4", "setuptools", sphinx)
+    sh(*pip, torch, *rest, *tools)
     sh(*pip, "--no-deps", "--editable", ".")
     # The tests of the library alone: the site and the tools of the book have versions of their own.
     others = ("contract", "site", "project", "tools", "stress", "mutants", "front_page", "cluster")
