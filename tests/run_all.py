@@ -8,6 +8,7 @@ A part that fails does not stop the others; the exit status is non-zero if any f
 
 from __future__ import annotations
 
+import atexit
 import csv
 import os
 import shutil
@@ -17,6 +18,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +47,14 @@ def environment(cache: str) -> dict[str, str]:
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one that the user installed elsewhere
         "PYTHONUNBUFFERED": "1",
     }
+
+
+@cache
+def trained() -> str:
+    """The folder of the models that the notebooks train, empty at first; the broken library uses what it can of it."""
+    folder = tempfile.mkdtemp(prefix="alignlab-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def run(command: list[str | Path], **env: str) -> int:
@@ -87,7 +97,7 @@ def lint() -> Count:
 
 def library() -> Count:
     """unit tests of the library, the tools and the project's files"""
-    others = {"test_contract.py", "test_site.py"}
+    others = {"test_contract.py", "test_site.py", "test_broken_library.py"}
     files = sorted(p for p in (ROOT / "tests").glob("test_*.py") if p.name not in others)
     # Most of these tests keep one core busy; whole files, because a file's tests share what is slow to make.
     return pytest("-n2", "--dist=loadfile", *files, MPLBACKEND="Agg")
@@ -102,7 +112,13 @@ def notebooks() -> Count:
     """all notebooks again from an empty cache, outputs compared (nbval, strict)"""
     # Two at a time: where one chapter keeps only one core busy, the other one uses the second.
     side_by_side = ("-n2", "--dist=loadfile", "--durations=12")
-    return pytest("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", *side_by_side, "notebooks")
+    options = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", *side_by_side)
+    return pytest(*options, "notebooks", ALIGNLAB_CACHE=trained())
+
+
+def mutants() -> Count:
+    """every chapter with a library broken on purpose, one seed: its ledger must notice"""
+    return pytest("-n2", "--durations=9", "tests/test_broken_library.py", ALIGNLAB_CACHE=trained())
 
 
 def book() -> Count:
@@ -121,7 +137,7 @@ def site() -> Count:
     return pytest("-n2", "--durations=3", "tests/test_site.py", ALIGNLAB_NEEDS_SITE="1")
 
 
-PARTS = {f.__name__: f for f in (lint, library, contract, notebooks, book, site)}
+PARTS = {f.__name__: f for f in (lint, library, contract, notebooks, mutants, book, site)}
 
 
 def clock(seconds: float) -> str:

@@ -378,3 +378,49 @@ def test_a_draft_that_a_killed_run_left_is_cleared_away(make, place):
     stale.mkdir(parents=True)
     get(make)
     assert kept(place) == [f"base-{cache.key(SETTINGS)}"]
+
+
+# ---- what other versions left
+
+
+def test_an_entry_of_another_version_is_told_apart_and_pruned(make, place, monkeypatch, capsys):
+    get(make)
+    with monkeypatch.context() as m:
+        m.setattr(cache.transformers, "__version__", "5.0.0rc9")
+        get(make)
+    source = inspect.getsource
+    with monkeypatch.context() as m:
+        m.setattr("alignlab.cache.inspect.getsource", lambda thing: source(thing) + "# edited")
+        get(make)
+    get(make)
+    assert make.calls == 3  # each version made its own, and the first one is still found
+    bare = place / "base-of-an-older-alignlab"
+    shutil.copytree(next(e.place for e in cache.entries() if not e.stale), bare)
+    manifest = json.loads((bare / cache.MANIFEST).read_text())
+    del manifest["made_by"]
+    (bare / cache.MANIFEST).write_text(json.dumps(manifest))
+    (place / "mine").mkdir()
+    (place / "mine" / cache.MANIFEST).write_text('{"files": {"a.js": "0"}}')  # not of the cache
+
+    reasons = sorted(e.stale for e in cache.entries())
+    assert reasons == [
+        "", "made by an older alignlab", "made by another alignlab",
+        f"made with transformers 5.0.0rc9, here is {cache.transformers.__version__}",
+        "not an entry of this cache, or a damaged one",
+    ]  # fmt: skip
+    assert cache.main([]) == 0
+    said = capsys.readouterr().out
+    assert "5 kept" in said and "4 of these" in said and "--prune removes them" in said
+    assert cache.main(["--prune"]) == 0
+    assert "3 removed" in capsys.readouterr().out
+    assert [p.name for p in cache.folder().iterdir() if p.is_dir() and p.name != "mine"] == [
+        f"base-{cache.key(SETTINGS)}"
+    ]
+    assert (place / "mine" / cache.MANIFEST).exists()  # nobody else's files are touched
+    get(make)
+    assert make.calls == 3 and not cache.prune()
+
+
+def test_an_empty_cache_is_listed_as_empty(place, capsys):
+    assert cache.main([]) == 0
+    assert f"{place}: 0 kept, 0.0 MB" in capsys.readouterr().out

@@ -218,6 +218,15 @@ def test_what_the_table_lacks_is_not_drawn():
         plot.dots(table(), "x", title="", ylabel="", order=["a", "c"])
 
 
+def test_more_lines_than_colours_are_refused_by_name():
+    many = table(conditions=[f"arm {k}" for k in range(8)], along=[1, 2])
+    with pytest.raises(ValueError, match="8 conditions .*arm 7.* 7 at most: leave some out"):
+        plot.curves(many, "x", "n", title="", xlabel="", ylabel="")
+    assert plot.dots(many, "x", title="", ylabel="").axes  # a bar has its place and needs no colour of its own
+    with pytest.raises(ValueError, match="8 metrics"):
+        plot.dots(many, {f"m{k}": "" for k in range(8)}, title="", ylabel="")
+
+
 def test_colours_and_shapes_go_together():
     assert len(set(plot.PALETTE)) == len(plot.PALETTE) == len(plot.MARKERS) == len(set(plot.MARKERS))
     plot.use_style()

@@ -3,10 +3,14 @@
 An entry is a folder with the model, its tokenizer and a manifest of checksums. It is written beside its place and
 moved there in one step, so a run that is killed leaves either a whole entry or none. Two processes that want the same
 model wait for each other on a lock file, and the second one loads what the first one made.
+
+    python -m alignlab.cache            what is kept, and what of it no version installed here will use
+    python -m alignlab.cache --prune    remove the latter
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import inspect
@@ -16,6 +20,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -55,14 +60,23 @@ def key(settings: dict, modules: Iterable[str] = MODULES, also: Iterable[Callabl
         text = json.dumps(settings, sort_keys=True)
     except TypeError as e:
         raise TypeError(f"a cache key needs plain values (numbers, strings, lists, dicts): {e}") from None
+    text += json.dumps(made_by(modules), sort_keys=True)
     digest = hashlib.sha256(text.encode())
-    for name in modules:
-        digest.update(inspect.getsource(importlib.import_module(f"{__package__}.{name}")).encode())
     for function in also:
         digest.update(inspect.getsource(function).encode())
-    for package in (torch, transformers):  # another version may compute, or store, something else
-        digest.update(package.__version__.split("+")[0].encode())
     return digest.hexdigest()[:20]
+
+
+def made_by(modules: Iterable[str] = MODULES) -> dict[str, str]:
+    """What of the software decides how a model turns out: a digest of the modules' source, and two versions."""
+    sources = [inspect.getsource(importlib.import_module(f"{__package__}.{name}")) for name in modules]
+    return {
+        "source": hashlib.sha256("".join(sources).encode()).hexdigest()[:20],
+        "modules": " ".join(modules),
+        # another version may compute, or store, something else
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+    }
 
 
 def cached(
@@ -110,7 +124,7 @@ def cached(
                 shutil.rmtree(place, ignore_errors=True)
         model, tokenizer = make()
         try:
-            save(place, model, tokenizer, settings)
+            save(place, model, tokenizer, settings, made_by(modules))
         # safetensors wraps a full disk in an error of its own; a model whose weights stay packed raises ValueError
         except (OSError, SafetensorError, ValueError) as e:
             warnings.warn(f"the model could not be kept in {place.parent} ({e}): going on without", stacklevel=2)
@@ -119,8 +133,10 @@ def cached(
         lock.release()
 
 
-def save(place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: dict) -> None:
-    """Write an entry atomically: all of it appears at `place`, or nothing does."""
+def save(
+    place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: dict, made: dict | None = None
+) -> None:
+    """Write an entry atomically: all of it appears at `place`, or nothing does. `made` is noted (see `made_by`)."""
     for stale in place.parent.glob(f".draft-{place.name}-*"):  # of a run that was killed: the lock is ours now
         shutil.rmtree(stale, ignore_errors=True)
     draft = Path(tempfile.mkdtemp(prefix=f".draft-{place.name}-", dir=place.parent))
@@ -128,7 +144,8 @@ def save(place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         files = {f.name: _digest(f) for f in sorted(draft.iterdir())}
-        (draft / MANIFEST).write_text(json.dumps({"settings": settings, "files": files}, indent=1, sort_keys=True))
+        manifest = {"settings": settings, "made_by": made or made_by(), "files": files}
+        (draft / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
         if place.exists():
             shutil.rmtree(place)
         os.replace(draft, place)
@@ -160,3 +177,80 @@ def load(place: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What `entries` says of a folder in the cache."""
+
+    place: Path
+    megabytes: float
+    stale: str  # why nothing that is installed here will use it; empty for one that can be used
+
+
+def entries() -> list[Entry]:
+    """What is kept in `folder()`, by name. An entry that is being written is not listed."""
+    found = []
+    for place in sorted(p for p in folder().glob("[!.]*") if p.is_dir()):
+        size = sum(f.stat().st_size for f in place.rglob("*") if f.is_file()) / 1e6
+        found.append(Entry(place, size, _stale(place)))
+    return found
+
+
+def _manifest(place: Path) -> dict:
+    """What `save` wrote beside the files; empty for a folder that is not an entry, or one whose manifest is damaged."""
+    try:
+        found = json.loads((place / MANIFEST).read_text())
+        return found if {"settings", "files"} <= found.keys() and "config.json" in found["files"] else {}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _stale(place: Path) -> str:
+    manifest = _manifest(place)
+    if not manifest:
+        return "not an entry of this cache, or a damaged one"
+    made = manifest.get("made_by")
+    if not made:
+        return "made by an older alignlab"
+    try:
+        now = made_by(made["modules"].split())
+    except ImportError:  # a module that is no longer there
+        return "made by another alignlab"
+    other = [k for k in ("torch", "transformers") if made[k] != now[k]]
+    if other:
+        return f"made with {other[0]} {made[other[0]]}, here is {now[other[0]]}"
+    return "" if made["source"] == now["source"] else "made by another alignlab"
+
+
+def prune() -> list[Entry]:
+    """Remove the entries that no version installed here will use, and return them. Other folders are left alone."""
+    gone = []
+    for entry in entries():
+        if entry.stale and _manifest(entry.place):
+            lock = entry.place.with_name(f"{entry.place.name}.lock")
+            with FileLock(lock):
+                shutil.rmtree(entry.place)
+            lock.unlink(missing_ok=True)
+            gone.append(entry)
+    return gone
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m alignlab.cache", description="The models that are kept on disk.")
+    parser.add_argument("--prune", action="store_true", help="remove what no version installed here will use")
+    options = parser.parse_args(arguments)
+    listed = prune() if options.prune else entries()
+    for entry in listed:
+        print(f"{entry.megabytes:8.1f} MB  {entry.place.name}  {entry.stale}".rstrip())
+    size = sum(e.megabytes for e in listed)
+    print(f"{folder()}: {len(listed)} {'removed' if options.prune else 'kept'}, {size:.1f} MB")
+    stale = [e for e in listed if e.stale]
+    if stale and not options.prune:
+        size = sum(e.megabytes for e in stale)
+        print(f"{len(stale)} of these, {size:.1f} MB, are not used by what is installed here: --prune removes them")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

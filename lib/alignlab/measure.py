@@ -110,9 +110,9 @@ def knowledge(
         One row per task: its columns, `correct` (every token of the answer is the first choice) and `probability` (of
         the first token of the right answer, 0..1).
     """
-    pairs = Dataset.from_dict({"prompt": [form(p) for p in tasks["prompt"]], "response": list(tasks["answer"])})
+    pairs = Dataset.from_dict({"prompt": [form(p) for p in tasks["prompt"][:]], "response": tasks["answer"][:]})
     rows = replies(pairs, tokenizer, template=False)
-    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"], rows["labels"], strict=True)]
+    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"][:], rows["labels"][:], strict=True)]
     wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0)[:-1] for r in rows]  # not the <eos>: exams go on
     table = tasks.to_pandas()
     judged = _judged(model, rows, wanted, batch)
@@ -133,7 +133,7 @@ def log_likelihood(
         An array (N,), each number at most 0.
     """
     rows = replies(pairs, tokenizer, template)
-    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"], rows["labels"], strict=True)]
+    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"][:], rows["labels"][:], strict=True)]
     wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0) for r in rows]
     floor = np.finfo(np.float32).tiny  # a probability that underflowed is very small, not zero
     return np.array([np.log(np.maximum(p, floor)).sum() for _, p in _judged(model, rows, wanted, batch)])
@@ -161,8 +161,9 @@ def marks(replies: Sequence[Reply], tasks: Dataset, world: World) -> pd.DataFram
         raise ValueError(f"there are {len(replies)} replies to {len(tasks)} tasks: pass one reply per task")
     table = tasks.to_pandas()
     table["reply"] = [r.text for r in replies]
+    asked = tasks.to_list()
     table["right"] = [
-        named(r.text, t["family"], t["prompt"], world) == t["answer"] for r, t in zip(replies, tasks, strict=True)
+        named(r.text, t["family"], t["prompt"], world) == t["answer"] for r, t in zip(replies, asked, strict=True)
     ]
     table["stops"] = [r.stopped for r in replies]
     table["clean"] = [_clean(r.text) for r in replies]
@@ -232,10 +233,10 @@ def recall(
         One row per stated fact: `person`, `place` (0 for the first fact of its text), `correct` (bool).
     """
     rows = documents(corpus, tokenizer)
-    rows = [{"input_ids": i, "labels": i} for i in rows["input_ids"]]
-    offsets = tokenizer(list(corpus["text"]), return_offsets_mapping=True)["offset_mapping"]
+    rows = [{"input_ids": i, "labels": i} for i in rows["input_ids"][:]]
+    offsets = tokenizer(corpus["text"][:], return_offsets_mapping=True)["offset_mapping"]
     wanted, sizes = [], []
-    for row, spans, facts, text in zip(rows, offsets, corpus["facts"], corpus["text"], strict=True):
+    for row, spans, facts, text in zip(rows, offsets, corpus["facts"][:], corpus["text"][:], strict=True):
         found = _places(row["input_ids"], np.asarray(spans), facts, text, tokenizer.unk_token_id)
         wanted.append(np.concatenate(found))
         sizes.append([len(f) for f in found])
@@ -243,7 +244,7 @@ def recall(
         [part.all() for part in np.split(r, np.cumsum(n)[:-1])]
         for r, n in zip(_right(model, rows, wanted, batch), sizes, strict=True)
     ]
-    people = list(corpus["person"])
+    people = corpus["person"][:]
     return pd.DataFrame(
         [
             {"person": p, "place": k, "correct": bool(c)}

@@ -40,6 +40,15 @@ def _of(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return rows
 
 
+def _check_colours(names: Sequence[str], what: str) -> None:
+    """More than the eye can tell apart is refused by name, not by a lack of colours in the middle of drawing."""
+    if len(names) > len(PALETTE):
+        raise ValueError(
+            f"there are {len(names)} {what} ({', '.join(map(str, names))}), but a figure shows {len(PALETTE)} at most: "
+            "leave some out of the table, or draw two figures"
+        )
+
+
 def dots(
     table: pd.DataFrame,
     metric: str | Mapping[str, str],
@@ -59,6 +68,7 @@ def dots(
         chance: a level to draw as a dotted line.
     """
     labels = metric if isinstance(metric, Mapping) else {metric: None}
+    _check_colours(list(labels), "metrics")
     known = list(table["condition"].unique())
     order = list(order or known)
     for c in order:
@@ -101,6 +111,7 @@ def curves(
 ) -> Figure:
     """A line for the mean of each condition along a coordinate, and a dot for every seed."""
     rows = _of(table, metric)
+    _check_colours(list(rows["condition"].unique()), "conditions")
     fig, ax = plt.subplots()
     for k, condition in enumerate(rows["condition"].unique()):
         part = rows[rows["condition"] == condition]

@@ -77,11 +77,11 @@ def few_shot(
     shots = check.integer("shots", shots, at_least=0)
     pool = questions if examples is None else examples
     groups: dict[object, list[tuple[str, str]]] = defaultdict(list)
-    for kind, p, a in zip(_kinds(pool, by), pool["prompt"], pool["answer"], strict=True):
+    for kind, p, a in zip(_kinds(pool, by), pool["prompt"][:], pool["answer"][:], strict=True):
         groups[kind].append((p, a))
     rng = np.random.default_rng((check.integer("seed", seed, at_least=0), 8))
     texts: list[list[str]] = [[] for _ in range(len(questions))]
-    asked = list(zip(_kinds(questions, by), questions["prompt"], strict=True))
+    asked = list(zip(_kinds(questions, by), questions["prompt"][:], strict=True))
     for _ in range(prompts):
         # One more than are shown: it takes the place of a question that would stand among its own examples.
         drawn = {k: [g[i] for i in rng.permutation(len(g))[: shots + 1]] for k, g in groups.items()}
@@ -99,7 +99,7 @@ def _kinds(pairs: Dataset, by: str | None) -> list:
     if by is None:
         return [None] * len(pairs)
     check.one_of("by", by, pairs.column_names)
-    return list(pairs[by])
+    return pairs[by][:]
 
 
 def categories(
@@ -151,8 +151,8 @@ def categories(
     texts = few_shot(questions, examples, prompts, shots, by, form, end, seed)
     heads = [tokens.prompt_text(t, tokenizer, template=False) for each in texts for t in each]
     heads = tokenizer(heads, add_special_tokens=False)["input_ids"]
-    answers = list(questions["answer"])
-    pairs = Dataset.from_dict({"prompt": list(questions["prompt"]), "response": answers})
+    answers = questions["answer"][:]
+    pairs = Dataset.from_dict({"prompt": questions["prompt"][:], "response": answers})
     encoded = tokens.replies(pairs, tokenizer, template=False)[:]  # labels: the answer and <eos>
     tails = [[y for y in labels if y != tokens.IGNORE][:-1] for labels in encoded["labels"]]
     if one_token:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Real
 
 import pandas as pd
@@ -129,7 +130,27 @@ def threads() -> int:
         ) from None
 
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+def configure_process() -> None:
+    """Two settings of this process that make the training of tiny models up to a tenth faster; `make bench` compares.
+
+    Numbers below 1e-38 count as zero. A model that has become sure of itself has many of them behind its softmax, and
+    a processor takes ten times as long for each as for any other number. Where the processor has no such mode, nothing
+    is changed. And memory that was freed is kept for the next step, where the C library is one that can: otherwise it
+    goes back to the system, page by page, and is asked for again.
+    """
+    torch.set_flush_denormal(True)
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # a C library without mallopt
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; more than any tensor of a tiny model has
+            mallopt(M_TRIM_THRESHOLD, 256 << 20)
+
+
 def _alone(n, function, *call):
+    configure_process()
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from . import check
@@ -150,7 +149,7 @@ def reading_list(corpus: Dataset, exposures: int | Mapping[int, int], seed: int 
     Raises:
         TypeError, ValueError: a number of exposures is no integer, negative, or missing for a person.
     """
-    rows = pd.DataFrame({"person": corpus["person"], "version": corpus["version"]}).sort_values(["person", "version"])
+    rows = corpus.select_columns(["person", "version"]).to_pandas().sort_values(["person", "version"])
     rng = np.random.default_rng((seed, 1))
     moments, order = [], []
     for person, versions in rows.groupby("person"):

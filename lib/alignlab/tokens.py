@@ -67,7 +67,7 @@ def documents(corpus: Dataset, tokenizer: PreTrainedTokenizerBase, end: bool = T
     Args:
         end: False leaves `<eos>` away, for pages that were cut out of something longer (`alignlab.web.pages`).
     """
-    rows = [[*r, tokenizer.eos_token_id] if end else r for r in _ids(tokenizer, list(corpus["text"]))]
+    rows = [[*r, tokenizer.eos_token_id] if end else r for r in _ids(tokenizer, corpus["text"][:])]
     return Dataset.from_dict({"input_ids": rows, "labels": rows})
 
 
@@ -80,7 +80,7 @@ def pack(corpus: Dataset, tokenizer: PreTrainedTokenizerBase, length: int = 96) 
         ValueError: the corpus has fewer than `length` tokens.
     """
     length = check.integer("length", length, at_least=2)
-    stream = np.concatenate([[*r, tokenizer.eos_token_id] for r in _ids(tokenizer, list(corpus["text"]))])
+    stream = np.concatenate([[*r, tokenizer.eos_token_id] for r in _ids(tokenizer, corpus["text"][:])])
     if len(stream) < length:
         raise ValueError(f"the corpus has {len(stream)} tokens, fewer than one row of {length}: take a shorter length")
     rows = stream[: len(stream) // length * length].reshape(-1, length).tolist()
@@ -97,16 +97,17 @@ def replies(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, template: bool =
     Raises:
         ValueError: a prompt or a response is empty, with its row number.
     """
-    for i, r in enumerate(pairs["response"]):
+    prompts, responses = pairs["prompt"][:], pairs["response"][:]
+    for i, r in enumerate(responses):
         if not r.strip():
-            raise ValueError(f"the response of row {i} is empty (prompt {pairs['prompt'][i]!r}): nothing to learn from")
-    asked = [prompt_text(p, tokenizer, template) for p in pairs["prompt"]]
+            raise ValueError(f"the response of row {i} is empty (prompt {prompts[i]!r}): nothing to learn from")
+    asked = [prompt_text(p, tokenizer, template) for p in prompts]
     heads = _ids(tokenizer, asked, special=False)
     for i, head in enumerate(heads):
         if not head:
             raise ValueError(f"the prompt of row {i} is empty: the first token of a response needs one in front of it")
     # Encoded with a space in front, as they stand behind the prompt: a real (sub-word) tokenizer sees the difference.
-    behind = zip(pairs["response"], spaces(asked, tokenizer, template), strict=True)
+    behind = zip(responses, spaces(asked, tokenizer, template), strict=True)
     tails = _ids(tokenizer, [space + r for r, space in behind], special=False)
     tails = [[*t, tokenizer.eos_token_id] for t in tails]
     return Dataset.from_dict(

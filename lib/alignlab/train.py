@@ -215,8 +215,8 @@ def _rate(step: int, steps: int, recipe: Recipe) -> float:
 
 def _batches(rows: Dataset, batch: int, pad: int, seed: int, order: np.ndarray | None):
     """Endless batches (B, T) of torch tensors. A pass is whole: its rows are all seen before any is seen again."""
-    ids, labels = rows["input_ids"], rows["labels"]
-    every = [{"input_ids": i, "labels": y} for i, y in zip(ids, labels, strict=True)]
+    columns = rows.select_columns(["input_ids", "labels"])[:]  # at once: row by row takes a tenth of a fine-tuning
+    every = [{"input_ids": i, "labels": y} for i, y in zip(*columns.values(), strict=True)]
     # Collated once, sliced often; each batch is cut to its own longest row.
     whole = collate(every, pad)
     lengths = np.array([len(r["input_ids"]) for r in every])

@@ -164,20 +164,20 @@ def examples(asked: Dataset, n: int, seed: int = 0) -> Dataset:
     """
     n = check.integer("n", n, at_least=1, at_most=len(asked))
     rng = np.random.default_rng((seed, 5))
-    families = np.asarray(asked["family"])
+    families = np.asarray(asked["family"][:])
     shuffled = rng.permutation(len(asked))
     turn = np.empty(len(asked))  # the first task of every family, then the second of every family, ...
     for family in dict.fromkeys(families):
         mine = shuffled[families[shuffled] == family]
         turn[mine] = np.arange(len(mine)) + rng.random(len(mine)) * 0.9
     chosen = asked.select(np.argsort(turn, kind="stable")[:n])
-    styled = [courteous(r, rng) for r in chosen["response"]]
+    styled = [courteous(r, rng) for r in chosen["response"][:]]
     return _with_responses(chosen, styled)
 
 
 def _with_responses(chosen: Dataset, responses: list[str]) -> Dataset:
     # from_dict, as add_column after select would rewrite the table behind a progress bar
-    return Dataset.from_dict({**{c: list(chosen[c]) for c in chosen.column_names}, "response": responses})
+    return Dataset.from_dict({**chosen[:], "response": responses})
 
 
 def with_noise(world: World, chosen: Dataset, share: float, seed: int = 0) -> Dataset:
@@ -187,10 +187,10 @@ def with_noise(world: World, chosen: Dataset, share: float, seed: int = 0) -> Da
         raise ValueError(f"share is {share}, but it must be at most 1")
     rng = np.random.default_rng((seed, 6))
     noisy = set(rng.permutation(len(chosen))[: round(share * len(chosen))].tolist())
-    prompts = list(chosen["prompt"])  # datasets 4.0 does not take numpy's integers
+    prompts = chosen["prompt"][:]  # datasets 4.0 does not take numpy's integers
     responses = [
         f"{chatty(world, task, rng)} {prompts[rng.integers(len(prompts))]}" if i in noisy else task["response"]
-        for i, task in enumerate(chosen)
+        for i, task in enumerate(chosen.to_list())
     ]
     return _with_responses(chosen, responses)
 
@@ -202,7 +202,7 @@ def with_shuffled_replies(chosen: Dataset, seed: int = 0) -> Dataset:
     ring = np.random.default_rng((seed, 7)).permutation(len(chosen))
     moved = np.empty(len(chosen), dtype=int)
     moved[ring] = np.roll(ring, 1)  # one ring through all examples: nobody keeps their own
-    replies = list(chosen["response"])
+    replies = chosen["response"][:]
     responses = [replies[i] for i in moved]
     return _with_responses(chosen, responses)
 
@@ -350,4 +350,3 @@ def vocabulary() -> list[str]:
     remarks = [*OPENERS, *CLOSERS, *GUESSES, *CHATTER]
     texts = [*questions, *statements, *remarks, exam_form("?"), "it has letters .", *COUNTS, *LETTERS]
     return [" ".join(w for w in t.split() if not w.startswith("{")) for t in texts]
-

@@ -14,11 +14,13 @@ import shutil
 import statistics
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
-from alignlab import text, tokens
+from alignlab import base, text, tokens
+from alignlab import web as web_of
 from alignlab.answer import generate
 from alignlab.model import HEAD, make_model, parameters
 from alignlab.sweep import side_by_side, sweep
@@ -103,6 +105,29 @@ def test_bare_loop_against_trainer(web, tmp_path):
     a, b = seconds(loop, trainer)
     note("steps per second, AdamW: bare loop against transformers.Trainer", f"{a:.1f} s", f"{b:.1f} s", b / a, 1)
     assert b / a > 0.9, "the bare loop is slower than transformers.Trainer"
+
+
+def test_tiny_numbers_as_zero():
+    """The base model of the alignment chapters, half trained: it is sure of itself, as most models of the book are."""
+    torch.set_num_threads(1)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no such mode")
+    world = base.make_world_of(base.QUICK, 0)
+    tokenizer = tokens.world_tokenizer(world, web_of.vocabulary())
+    pages = web_of.pages(world, 200 * base.RECIPE.batch, strings=base._strings(0)[: base.ON_THE_WEB])
+    rows, model = tokens.documents(pages, tokenizer, end=False), make_model(tokenizer, WIDTH, DEPTH)
+    train(model, rows, 300, base.RECIPE)
+
+    def further(zero):
+        torch.set_flush_denormal(zero)
+        train(deepcopy(model), rows, STEPS, base.RECIPE)
+
+    try:
+        a, b = seconds(lambda: further(True), lambda: further(False))
+    finally:
+        torch.set_flush_denormal(False)
+    note("numbers below 1e-38: as zero against as they are", f"{a:.1f} s", f"{b:.1f} s", b / a, 1)
+    assert b / a > 0.9, "counting tiny numbers as zero makes training slower"
 
 
 class Block(nn.Module):
