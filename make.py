@@ -56,7 +56,7 @@ def book(**_):
 
 
 def test(**_):
-    """run every check: lint, library, contract, notebooks again from an empty cache, site, browser"""
+    """run every check: lint, library, contract, notebooks from an empty cache, broken library, site, browser"""
     env()
     sh(PY, "tests/run_all.py")
 
@@ -107,6 +107,12 @@ def stress(NAME=None, SETTING=None, **_):
     sh(PY, "tests/stress.py", *([f"--setting={SETTING}"] if SETTING else []), *([NAME] if NAME else []))
 
 
+def full(NAME=None, **_):
+    """run chapters with the profile "full" and record what changes: NAME=rot13; a GPU helps"""
+    env()
+    sh(PY, "tests/stress.py", "--setting=full", *([NAME] if NAME else []))
+
+
 def mutants(NAME=None, **_):
     """break the library on purpose and see that the ledgers notice: NAME=lima"""
     env()
@@ -154,6 +160,8 @@ def real(**_):
 
 def cache(PRUNE=None, **_):
     """list the trained models that are kept on disk; PRUNE=1 removes those that other versions made"""
+    if PRUNE not in (None, "1"):
+        raise SystemExit(f"PRUNE is {PRUNE!r}: write PRUNE=1, or leave it away to list only")
     env()
     sh(PY, "-m", "alignlab.cache", *(["--prune"] if PRUNE else []))
 
@@ -177,7 +185,7 @@ def help(**_):
 
 
 COMMANDS = (
-    help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, mutants, drift, real, cache, stamp,
+    help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, full, mutants, drift, real, cache, stamp,
     clean,
 )  # fmt: skip
 TARGETS = {f.__name__: f for f in COMMANDS}

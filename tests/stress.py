@@ -5,8 +5,9 @@
     python tests/stress.py --setting seed-100 lima    one setting
 
 Each result goes into book/_data/robustness.csv as soon as it is there; what is not run again is kept. The page
-"Robust?" of the book shows that table. Trained models are kept in _build/stress, apart for each kind of processor, so
-a run that was stopped goes on where it was.
+"Robust?" of the book shows that table, and below it book/_data/full.csv, where the profile "full" stands beside
+"quick"; full-runs.csv says on what and for how long it ran. Trained models are kept in _build/stress, apart for each
+kind of processor, so a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
+sys.path[:0] = [str(ROOT / "book" / "_ext"), str(ROOT / "book" / "_tools")]
 from book_toc import notebooks  # noqa: E402  (its folder is on the path only now)
+from chapters import machine  # noqa: E402
 
 TABLE = ROOT / "book" / "_data" / "robustness.csv"
 FOLDER = ROOT / "_build" / "stress"
@@ -38,6 +40,10 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "avx2": ({}, {"ATEN_CPU_CAPABILITY": "avx2"}),
     "two-threads": ({}, {"ALIGNLAB_THREADS": "2"}),  # everywhere else each model has one
 }
+FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")
+# These have a table of their own, and run only when they are asked for: without a GPU a chapter takes hours.
+PROFILES: dict[str, tuple[dict[str, str], dict[str, str]]] = {"quick": ({}, {}), "full": ({"PROFILE": "full"}, {})}
+AS_COMMITTED = ("committed", "quick")
 
 
 def ledger(file: Path) -> list[dict]:
@@ -67,11 +73,13 @@ def read(table: Path = TABLE) -> dict[tuple[str, str], dict[str, str]]:
         return {(r["chapter"], r["entry"]): r for r in csv.DictReader(f)}
 
 
-def record(chapter: str, setting: str, entries: list[dict], table: Path = TABLE) -> None:
-    """Write one chapter's verdicts in one setting into the table, in one step; other rows and settings are kept.
+def record(chapter: str, setting: str, entries: list[dict], table: Path | None = None) -> None:
+    """Write one chapter's verdicts in one setting into its table, in one step; other rows and settings are kept.
 
     Entries that the chapter no longer has are dropped.
     """
+    columns = PROFILES if setting in PROFILES else SETTINGS
+    table = table or (FULL_TABLE if setting in PROFILES else TABLE)
     rows = read(table)
     ids = [e["id"] for e in entries]
     rows = {k: r for k, r in rows.items() if k[0] != chapter or k[1] in ids}
@@ -82,34 +90,57 @@ def record(chapter: str, setting: str, entries: list[dict], table: Path = TABLE)
     order = list(notebooks(ROOT))
     place = {Path(name).name: i for i, name in enumerate(order)}
     ordered = sorted(rows.values(), key=lambda r: (place.get(r["chapter"], 99), r["chapter"], r["kind"]))
+    write(ordered, ["chapter", "kind", "entry", *columns], table)
+
+
+def write(rows: list[dict], columns: list[str], table: Path) -> None:
+    """Replace the table in one step."""
     table.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=table.parent)
     with os.fdopen(handle, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, ["chapter", "kind", "entry", *SETTINGS], restval="", lineterminator="\n")
+        writer = csv.DictWriter(f, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(ordered)
+        writer.writerows(rows)
     os.chmod(draft, 0o644)
     os.replace(draft, table)
+
+
+def record_run(chapter: str, seconds: float, table: Path = FULL_RUNS) -> None:
+    """Note how long the last run in the profile "full" took, up to its ledger, and on what."""
+    rows = {}
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as f:
+            rows = {r["chapter"]: r for r in csv.DictReader(f)}
+    where = machine().removeprefix("Measured on ")
+    rows[chapter] = {"chapter": chapter, "minutes": f"{seconds / 60:.1f}", "where": where}
+    order = [Path(name).name for name in notebooks(ROOT)]
+    write([rows[c] for c in order if c in rows], ["chapter", "minutes", "where"], table)
 
 
 def run(chapter: str, setting: str) -> bool:
     """Run one chapter in one setting and record it; False if it failed."""
     source = ROOT / "notebooks" / f"{chapter}.ipynb"
-    if setting == "committed":
+    if setting in AS_COMMITTED:
         record(chapter, setting, ledger(source))
         return True
-    values, environment = SETTINGS[setting]
+    values, environment = (SETTINGS | PROFILES)[setting]
     out = FOLDER / f"{chapter}-{setting}.ipynb"
     cache = FOLDER / f"cache-{'-'.join(environment.values()) or 'native'}"
     cache.mkdir(parents=True, exist_ok=True)
     nbformat.write(up_to_ledger(source), out)  # what comes later, real models among it, says nothing on verdicts
     command = [sys.executable, str(ROOT / "book/_tools/chapters.py"), str(out), "--out", str(out)]
     command += [f"--inject={k}={v}" for k, v in values.items()]
+    if setting == "full":
+        command.append(f"--timeout={24 * 3600}")  # of one cell
+    start = time.perf_counter()
     kept = os.environ.get("ALIGNLAB_CACHE") if not environment else None
     status = subprocess.run(command, env={**os.environ, "ALIGNLAB_CACHE": kept or str(cache), **environment})
     if status.returncode:
         return False
     record(chapter, setting, ledger(out))
+    if setting == "full":
+        record(chapter, "quick", ledger(source))
+        record_run(chapter, time.perf_counter() - start)
     return True
 
 
@@ -117,7 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
     known = [p.stem for p in notebooks(ROOT).values() if ledger(p)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=", ".join(known))
-    parser.add_argument("--setting", action="append", choices=list(SETTINGS), help="default: all of them")
+    choices = [*SETTINGS, *PROFILES]
+    parser.add_argument("--setting", action="append", choices=choices, help="default: all but the profiles")
     options = parser.parse_args(arguments)
     for chapter in options.chapters:
         if chapter not in known:
@@ -130,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
             took = time.perf_counter() - start
             print(f"{chapter}, {setting}: {'recorded' if good else 'FAILED'}, {took:.0f} s", flush=True)
             failed += [] if good else [f"{chapter}, {setting}"]
-    print(f"{TABLE.relative_to(ROOT)} is up to date" if not failed else f"failed: {'; '.join(failed)}")
+    print(f"{TABLE.parent.relative_to(ROOT)} is up to date" if not failed else f"failed: {'; '.join(failed)}")
     return 1 if failed else 0
 
 

@@ -406,11 +406,11 @@ def test_an_entry_of_another_version_is_told_apart_and_pruned(make, place, monke
     assert reasons == [
         "", "made by an older alignlab", "made by another alignlab",
         f"made with transformers 5.0.0rc9, here is {cache.transformers.__version__}",
-        "not an entry of this cache, or a damaged one",
+        cache.FOREIGN,
     ]  # fmt: skip
     assert cache.main([]) == 0
     said = capsys.readouterr().out
-    assert "5 kept" in said and "4 of these" in said and "--prune removes them" in said
+    assert "5 there" in said and "3 of these" in said and "--prune removes them" in said
     assert cache.main(["--prune"]) == 0
     assert "3 removed" in capsys.readouterr().out
     assert [p.name for p in cache.folder().iterdir() if p.is_dir() and p.name != "mine"] == [
@@ -418,9 +418,47 @@ def test_an_entry_of_another_version_is_told_apart_and_pruned(make, place, monke
     ]
     assert (place / "mine" / cache.MANIFEST).exists()  # nobody else's files are touched
     get(make)
-    assert make.calls == 3 and not cache.prune()
+    assert make.calls == 3 and cache.prune() == ([], [])
 
 
 def test_an_empty_cache_is_listed_as_empty(place, capsys):
     assert cache.main([]) == 0
-    assert f"{place}: 0 kept, 0.0 MB" in capsys.readouterr().out
+    assert f"{place}: 0 there, 0.0 MB" in capsys.readouterr().out
+
+
+def test_an_entry_of_a_changed_function_is_stale(make, place, monkeypatch):
+    cache.cached("base", SETTINGS, make, also=[tokens.pack, kept])  # one of the library, one of a notebook
+    assert [e.stale for e in cache.entries()] == [""]
+    cache.cached("twin", SETTINGS, make, also=[tokens.pack])
+    source = inspect.getsource
+    monkeypatch.setattr(
+        "alignlab.cache.inspect.getsource", lambda thing: source(thing) + ("#" if thing is tokens.pack else "")
+    )
+    assert [e.stale for e in cache.entries()] == ["", "made by another alignlab"]
+    monkeypatch.delattr(tokens, "pack")
+    assert "made by another alignlab" in {e.stale for e in cache.entries()}
+
+
+@pytest.mark.parametrize("made", [{"modules": "no_such_module"}, {"modules": 3}, "text", {"modules": "train"}])
+def test_a_manifest_of_another_shape_is_stale_and_stops_nothing(make, place, made):
+    get(make)
+    (entry,) = cache.entries()
+    manifest = json.loads((entry.place / cache.MANIFEST).read_text())
+    (entry.place / cache.MANIFEST).write_text(json.dumps(manifest | {"made_by": made}))
+    assert [e.stale for e in cache.entries()] == ["made by another alignlab"]
+
+
+def test_what_cannot_be_removed_is_named_and_stays(make, place, monkeypatch, capsys):
+    with monkeypatch.context() as m:
+        m.setattr(cache.transformers, "__version__", "5.0.0rc9")
+        get(make)
+
+    def refuses(*_):
+        raise PermissionError("only to be read")
+
+    with monkeypatch.context() as m:
+        m.setattr("alignlab.cache.os.replace", refuses)
+        assert cache.main(["--prune"]) == 1
+    said = capsys.readouterr().out
+    assert "could not be removed: only to be read" in said and "0 removed" in said
+    assert len(cache.entries()) == 1 and cache.main(["--prune"]) == 0 and not cache.entries()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from alignlab import text, tokens
 from alignlab.model import make_model
-from alignlab.sweep import CellError, configure_process, side_by_side, sweep
+from alignlab.sweep import CellError, keep_freed_memory, side_by_side, sweep
 from alignlab.train import PRETRAIN, train
 from alignlab.world import make_world
 from nbclient import NotebookClient
@@ -233,29 +234,16 @@ def test_a_worker_that_has_grown_is_replaced_without_a_word():
     assert (done.stdout, done.stderr) == ("4\n", "")
 
 
-def tiny_number(*_):
-    return {"below 1e-38": float(torch.tensor(1e-30) * torch.tensor(1e-10))}
+@pytest.mark.skipif(sys.platform != "linux", reason="only there it is tried")
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    if platform.libc_ver()[0] == "glibc":
+        assert keep_freed_memory()
+    for trouble in (OSError("no C library"), AttributeError("no mallopt")):
+        asked = []
 
+        def fails(name, trouble=trouble, asked=asked):
+            asked.append(name)
+            raise trouble
 
-def test_numbers_too_small_to_matter_are_zero_in_every_worker():
-    if not torch.set_flush_denormal(True):
-        pytest.skip("this processor has no such mode")
-    torch.set_flush_denormal(False)
-    assert tiny_number()["below 1e-38"] > 0
-    try:
-        for workers in (1, 2):
-            assert not sweep(tiny_number, ["a", "b"], [0], workers=workers)["value"].any()
-    finally:
-        torch.set_flush_denormal(False)
-
-
-@pytest.mark.parametrize("trouble", [OSError("no C library"), AttributeError("no mallopt")])
-def test_a_process_without_mallopt_is_left_as_it_is(monkeypatch, trouble):
-    def fails(_):
-        raise trouble
-
-    monkeypatch.setattr("alignlab.sweep.ctypes.CDLL", fails)
-    try:
-        configure_process()
-    finally:
-        torch.set_flush_denormal(False)
+        monkeypatch.setattr("alignlab.sweep.ctypes.CDLL", fails)
+        assert not keep_freed_memory() and asked == [None]

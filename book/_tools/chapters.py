@@ -276,7 +276,7 @@ def machine() -> str:
 
     where = f"{os.cpu_count()} cores ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
     versions = f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}"
-    gpu = "with a GPU" if torch.cuda.is_available() else "no GPU"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return f"Measured on {where}, {gpu}, {platform.system()}, {versions}."
 
 

@@ -33,6 +33,7 @@ from transformers.utils import logging
 from .model import fuse_norms
 
 MANIFEST = "manifest.json"
+FOREIGN = "not an entry of this cache, or a damaged one: left alone"
 # Whatever shapes a base model: a change in one of these makes every older entry unreachable.
 MODULES = ("world", "text", "tokens", "web", "model", "train")
 
@@ -60,23 +61,26 @@ def key(settings: dict, modules: Iterable[str] = MODULES, also: Iterable[Callabl
         text = json.dumps(settings, sort_keys=True)
     except TypeError as e:
         raise TypeError(f"a cache key needs plain values (numbers, strings, lists, dicts): {e}") from None
-    text += json.dumps(made_by(modules), sort_keys=True)
-    digest = hashlib.sha256(text.encode())
-    for function in also:
-        digest.update(inspect.getsource(function).encode())
-    return digest.hexdigest()[:20]
+    text += json.dumps(made_by(modules, also), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def made_by(modules: Iterable[str] = MODULES) -> dict[str, str]:
-    """What of the software decides how a model turns out: a digest of the modules' source, and two versions."""
+def made_by(modules: Iterable[str] = MODULES, also: Iterable[Callable] = ()) -> dict[str, str]:
+    """What of the software decides how a model turns out: digests of source, and the versions of two packages."""
     sources = [inspect.getsource(importlib.import_module(f"{__package__}.{name}")) for name in modules]
     return {
-        "source": hashlib.sha256("".join(sources).encode()).hexdigest()[:20],
         "modules": " ".join(modules),
+        "source": _short(sources),
+        "functions": " ".join(f"{f.__module__}:{f.__qualname__}" for f in also),
+        "their source": _short(inspect.getsource(f) for f in also),
         # another version may compute, or store, something else
         "torch": torch.__version__.split("+")[0],
         "transformers": transformers.__version__,
     }
+
+
+def _short(texts: Iterable[str]) -> str:
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:20]
 
 
 def cached(
@@ -124,7 +128,7 @@ def cached(
                 shutil.rmtree(place, ignore_errors=True)
         model, tokenizer = make()
         try:
-            save(place, model, tokenizer, settings, made_by(modules))
+            save(place, model, tokenizer, settings, made_by(modules, also))
         # safetensors wraps a full disk in an error of its own; a model whose weights stay packed raises ValueError
         except (OSError, SafetensorError, ValueError) as e:
             warnings.warn(f"the model could not be kept in {place.parent} ({e}): going on without", stacklevel=2)
@@ -209,47 +213,66 @@ def _manifest(place: Path) -> dict:
 def _stale(place: Path) -> str:
     manifest = _manifest(place)
     if not manifest:
-        return "not an entry of this cache, or a damaged one"
+        return FOREIGN
     made = manifest.get("made_by")
     if not made:
         return "made by an older alignlab"
     try:
-        now = made_by(made["modules"].split())
-    except ImportError:  # a module that is no longer there
+        named = [name.split(":") for name in made["functions"].split()]
+        # A function of a notebook cannot be looked up from here: then what it was is taken to be what it is.
+        also = [getattr(importlib.import_module(m), f) for m, f in named if m.startswith(f"{__package__}.")]
+        now = made_by(made["modules"].split(), also)
+        other = [k for k in ("torch", "transformers") if made[k] != now[k]]
+        same = made["source"] == now["source"]
+        if len(also) == len(named):
+            same = same and made["their source"] == now["their source"]
+    except (ImportError, LookupError, TypeError, AttributeError):  # a module or function that is no longer there
         return "made by another alignlab"
-    other = [k for k in ("torch", "transformers") if made[k] != now[k]]
     if other:
         return f"made with {other[0]} {made[other[0]]}, here is {now[other[0]]}"
-    return "" if made["source"] == now["source"] else "made by another alignlab"
+    return "" if same else "made by another alignlab"
 
 
-def prune() -> list[Entry]:
-    """Remove the entries that no version installed here will use, and return them. Other folders are left alone."""
-    gone = []
+def prune() -> tuple[list[Entry], list[str]]:
+    """Remove the entries that no version installed here will use. Folders that are no entries are left alone.
+
+    Returns:
+        The entries that were removed, and a line for each that could not be, with the reason.
+    """
+    gone, kept = [], []
     for entry in entries():
-        if entry.stale and _manifest(entry.place):
-            lock = entry.place.with_name(f"{entry.place.name}.lock")
+        if not entry.stale or entry.stale == FOREIGN:
+            continue
+        lock = entry.place.with_name(f"{entry.place.name}.lock")
+        try:
             with FileLock(lock):
-                shutil.rmtree(entry.place)
+                away = entry.place.with_name(f".draft-{entry.place.name}-pruned")
+                os.replace(entry.place, away)  # in one step: half an entry would look like a damaged one
+                shutil.rmtree(away)
             lock.unlink(missing_ok=True)
             gone.append(entry)
-    return gone
+        except OSError as e:
+            kept.append(f"{entry.place.name} could not be removed: {e}")
+    return gone, kept
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m alignlab.cache", description="The models that are kept on disk.")
     parser.add_argument("--prune", action="store_true", help="remove what no version installed here will use")
     options = parser.parse_args(arguments)
-    listed = prune() if options.prune else entries()
+    listed, kept = prune() if options.prune else (entries(), [])
     for entry in listed:
         print(f"{entry.megabytes:8.1f} MB  {entry.place.name}  {entry.stale}".rstrip())
-    size = sum(e.megabytes for e in listed)
-    print(f"{folder()}: {len(listed)} {'removed' if options.prune else 'kept'}, {size:.1f} MB")
-    stale = [e for e in listed if e.stale]
+    print(*kept, sep="\n", end="\n" if kept else "")
+    print(f"{folder()}: {len(listed)} {'removed' if options.prune else 'there'}, {_size(listed)}")
+    stale = [e for e in listed if e.stale and e.stale != FOREIGN]
     if stale and not options.prune:
-        size = sum(e.megabytes for e in stale)
-        print(f"{len(stale)} of these, {size:.1f} MB, are not used by what is installed here: --prune removes them")
-    return 0
+        print(f"{len(stale)} of these, {_size(stale)}, are not used by what is installed here: --prune removes them")
+    return int(bool(kept))
+
+
+def _size(listed: list[Entry]) -> str:
+    return f"{sum(e.megabytes for e in listed):.1f} MB"
 
 
 if __name__ == "__main__":

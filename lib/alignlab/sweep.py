@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from numbers import Real
 
 import pandas as pd
@@ -115,8 +115,8 @@ def threads() -> int:
     """Threads for each model: 1, or what the environment variable ALIGNLAB_THREADS says.
 
     One is faster: two threads on one tiny model gain a third at best, and wait for each other for most of the time
-    where anything else runs on the machine. Another number changes the order of sums, and so the last digits:
-    `make stress` uses that.
+    where anything else runs on the machine. Another number may change the order of sums, and so the last digits, with
+    some builds of torch; `make stress` looks whether that matters.
 
     Raises:
         ValueError: if ALIGNLAB_THREADS is no number from 1 to 1024.
@@ -133,24 +133,23 @@ def threads() -> int:
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
-def configure_process() -> None:
-    """Two settings of this process that make the training of tiny models up to a tenth faster; `make bench` compares.
+def keep_freed_memory() -> bool:
+    """Let this process keep memory that was freed for the next step, where the C library is one that can; say if it is.
 
-    Numbers below 1e-38 count as zero. A model that has become sure of itself has many of them behind its softmax, and
-    a processor takes ten times as long for each as for any other number. Where the processor has no such mode, nothing
-    is changed. And memory that was freed is kept for the next step, where the C library is one that can: otherwise it
-    goes back to the system, page by page, and is asked for again.
+    Otherwise it goes back to the system, page by page, and is asked for again in every step: a few percent of the time.
     """
-    torch.set_flush_denormal(True)
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # a C library without mallopt
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(M_MMAP_THRESHOLD, 32 << 20)  # bytes; more than any tensor of a tiny model has
-            mallopt(M_TRIM_THRESHOLD, 256 << 20)
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # a C library without it
+        return False
+    # In bytes. No tensor of a tiny model is as large as the first.
+    return bool(mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, 256 << 20))
 
 
 def _alone(n, function, *call):
-    configure_process()
+    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
