@@ -50,6 +50,12 @@ def test_a_failure_names_the_cell_and_leaves_the_file(file, capsys):
     assert path.read_bytes() == before and [p.name for p in path.parent.iterdir()] == ["toy.ipynb"]
 
 
+def test_a_failure_of_a_sweep_says_what_went_wrong_in_the_worker(file):
+    path = file("raise RuntimeError('seed 3 failed:\\nTraceback ...\\nValueError: too few people\\n')")
+    with pytest.raises(chapters.Refused, match=r"RuntimeError: seed 3 failed: ValueError: too few people"):
+        chapters.run(path)
+
+
 def test_a_run_is_measured_where_it_is_asked_for(file, tmp_path):
     path = file("big = bytearray(300_000_000)\nimport time\ntime.sleep(1.2)", "def prepare(): time.sleep(0.7)", "1 + 1")
     plain, cost = chapters.text(chapters.run(path)), chapters.Cost()

@@ -294,8 +294,14 @@ def _failed(notebook: NotebookNode, started: int) -> tuple[int, NotebookNode]:
 
 
 def _error(cell: NotebookNode) -> str:
-    errors = [f"{o.ename}: {_first(o.evalue)}" for o in cell.outputs if o.output_type == "error"]
+    errors = [f"{o.ename}: {_ends(o.evalue)}" for o in cell.outputs if o.output_type == "error"]
     return errors[0] if errors else ""
+
+
+def _ends(message: str) -> str:
+    """The first and the last line: an error of a sweep names its cell first, and last what went wrong in the worker."""
+    first, last = _first(message), _first("\n".join(reversed(message.splitlines())))
+    return first if first == last else f"{first} {last}"
 
 
 def _where(number: int, cell: NotebookNode) -> str:
