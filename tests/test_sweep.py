@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from alignlab import text, tokens
 from alignlab.model import make_model
-from alignlab.sweep import CellError, keep_freed_memory, side_by_side, sweep
+from alignlab.sweep import CellError, side_by_side, sweep
 from alignlab.train import PRETRAIN, train
 from alignlab.world import make_world
 from nbclient import NotebookClient
@@ -232,18 +231,3 @@ def test_side_by_side_raises_what_a_call_raised():
 def test_a_worker_that_has_grown_is_replaced_without_a_word():
     done = subprocess.run([sys.executable, "-c", GROWING], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("4\n", "")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only there it is tried")
-def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
-    if platform.libc_ver()[0] == "glibc":
-        assert keep_freed_memory()
-    for trouble in (OSError("no C library"), AttributeError("no mallopt")):
-        asked = []
-
-        def fails(name, trouble=trouble, asked=asked):
-            asked.append(name)
-            raise trouble
-
-        monkeypatch.setattr("alignlab.sweep.ctypes.CDLL", fails)
-        assert not keep_freed_memory() and asked == [None]

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from . import check, plot
-from .sweep import keep_freed_memory, threads
+from .sweep import threads
 
 PROFILES = {"quick": 3, "full": 10}  # name -> number of seeds
 
@@ -67,8 +67,7 @@ def start(profile: str = "quick", seed: int = 0) -> Lab:
     logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="IProgress not found")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    keep_freed_memory()  # this, and the number of threads, as in the workers of a sweep
-    torch.set_num_threads(threads())
+    torch.set_num_threads(threads())  # as in the workers of a sweep
     plot.use_style()
     return Lab(profile, tuple(range(seed, seed + PROFILES[profile])))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import traceback
@@ -130,26 +129,7 @@ def threads() -> int:
         ) from None
 
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep memory that was freed for the next step, where the C library is one that can; say if it is.
-
-    Otherwise it goes back to the system, page by page, and is asked for again in every step: a few percent of the time.
-    """
-    if sys.platform != "linux":
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # a C library without it
-        return False
-    # In bytes. No tensor of a tiny model is as large as the first.
-    return bool(mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, 256 << 20))
-
-
 def _alone(n, function, *call):
-    keep_freed_memory()
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

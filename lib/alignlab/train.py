@@ -9,7 +9,6 @@ What was measured before choosing (two CPU cores; `make bench` repeats it side b
     and AdamW's 0.09 at the better of two rates (one seed, weight decay not matched);
   * a constant rate in pretraining: with a rate that decays to zero, models had memorised as well but could answer less
     (0.27 to 0.54 against 0.62 to 0.84 over several settings, one seed). The fine-tuning that follows decays for both;
-  * numbers below 1e-38 count as zero while a model is trained (`tiny_as_zero`);
   * weight decay on the hidden matrices: at 0 the effect of a few well-described people on the others is small, at 1
     even one wording becomes answerable in part. Chapters say which value they use.
 """
@@ -17,8 +16,7 @@ What was measured before choosing (two CPU cores; `make bench` repeats it side b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,22 +141,6 @@ def loss_on(model: PreTrainedModel, input_ids: torch.Tensor, labels: torch.Tenso
     return F.cross_entropy(logits.float(), target[keep])
 
 
-@contextmanager
-def tiny_as_zero() -> Iterator[None]:
-    """Let numbers below 1e-38 count as zero in this thread, where the processor has such a mode; then as before.
-
-    A model that has become sure of itself has many of them behind its softmax, and a processor takes several times as
-    long for each as for any other number: the base model of the alignment chapters trains a tenth faster.
-    """
-    before = float(torch.tensor(1e-30) * torch.tensor(1e-10)) == 0  # torch can set the mode, but not ask for it
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
-
-
-@tiny_as_zero()
 def train(
     model: PreTrainedModel,
     rows: Dataset,
