@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from stress import ROOT, ledger, notebooks, up_to_ledger
+from stress import ROOT, ledger, notebooks, up_to_ledger, write
 
 LIBRARY = ROOT / "lib" / "alignlab"
 TABLE = ROOT / "book" / "_data" / "mutants.csv"
@@ -159,14 +159,7 @@ def record(mutation: Mutation, entry: dict, table: Path = TABLE) -> None:
     rows[mutation.chapter, mutation.entry] = dict(
         zip(COLUMNS, (mutation.chapter, mutation.says, mutation.entry, shown(before), shown(entry)), strict=True)
     )
-    table.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=table.parent)
-    with os.fdopen(handle, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows[k] for k in ((m.chapter, m.entry) for m in MUTATIONS) if k in rows)
-    os.chmod(draft, 0o644)
-    os.replace(draft, table)
+    write([rows[k] for k in ((m.chapter, m.entry) for m in MUTATIONS) if k in rows], list(COLUMNS), table)
 
 
 def shown(entry: dict) -> str:
