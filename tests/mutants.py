@@ -12,7 +12,6 @@ then the ledger would have said so whatever had happened.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 from stress import ROOT, ledger, notebooks, up_to_ledger, write
+from stress import read as rows_of
 
 LIBRARY = ROOT / "lib" / "alignlab"
 TABLE = ROOT / "book" / "_data" / "mutants.csv"
@@ -145,10 +145,7 @@ def run(mutation: Mutation) -> dict | None:
 
 def read(table: Path = TABLE) -> dict[tuple[str, str], dict[str, str]]:
     """(chapter, entry) -> its row."""
-    if not table.exists():
-        return {}
-    with table.open(newline="", encoding="utf-8") as f:
-        return {(r["chapter"], r["entry"]): r for r in csv.DictReader(f)}
+    return rows_of(table)
 
 
 def record(mutation: Mutation, entry: dict, table: Path = TABLE) -> None:

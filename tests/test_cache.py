@@ -421,6 +421,24 @@ def test_an_entry_of_another_version_is_told_apart_and_pruned(make, place, monke
     assert make.calls == 3 and cache.prune() == ([], [])
 
 
+def test_functions_may_come_as_they_are_made(make, place):
+    settings = {"modules": iter(["train", "world"]), "also": (f for f in [tokens.pack])}
+    cache.cached("base", SETTINGS, make, **settings)
+    cache.cached("base", SETTINGS, make, modules=["train", "world"], also=[tokens.pack])
+    assert make.calls == 1 and [e.stale for e in cache.entries()] == [""]
+
+
+def test_a_file_that_is_edited_while_a_model_is_made_is_not_what_made_it(make, monkeypatch):
+    source = inspect.getsource
+
+    def edits_meanwhile():
+        monkeypatch.setattr("alignlab.cache.inspect.getsource", lambda thing: source(thing) + "# edited")
+        return make()
+
+    cache.cached("base", SETTINGS, edits_meanwhile)
+    assert [e.stale for e in cache.entries()] == ["made by another alignlab"]
+
+
 def test_an_empty_cache_is_listed_as_empty(place, capsys):
     assert cache.main([]) == 0
     assert f"{place}: 0 there, 0.0 MB" in capsys.readouterr().out

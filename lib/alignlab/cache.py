@@ -67,6 +67,7 @@ def key(settings: dict, modules: Iterable[str] = MODULES, also: Iterable[Callabl
 
 def made_by(modules: Iterable[str] = MODULES, also: Iterable[Callable] = ()) -> dict[str, str]:
     """What of the software decides how a model turns out: digests of source, and the versions of two packages."""
+    modules, also = tuple(modules), tuple(also)  # each is gone through more than once
     sources = [inspect.getsource(importlib.import_module(f"{__package__}.{name}")) for name in modules]
     return {
         "modules": " ".join(modules),
@@ -102,6 +103,8 @@ def cached(
     and that it could not be kept is reported.
     """
     logging.disable_progress_bar()  # a bar for a file of a few hundred kilobytes is noise, in workers too
+    modules, also = tuple(modules), tuple(also)
+    made = made_by(modules, also)  # now: while a model is trained, somebody may edit a file
     place = folder() / f"{name}-{key(settings, modules, also)}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +131,7 @@ def cached(
                 shutil.rmtree(place, ignore_errors=True)
         model, tokenizer = make()
         try:
-            save(place, model, tokenizer, settings, made_by(modules, also))
+            save(place, model, tokenizer, settings, made)
         # safetensors wraps a full disk in an error of its own; a model whose weights stay packed raises ValueError
         except (OSError, SafetensorError, ValueError) as e:
             warnings.warn(f"the model could not be kept in {place.parent} ({e}): going on without", stacklevel=2)
