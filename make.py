@@ -52,19 +52,19 @@ def env(TORCH=None, **_):
 def book(**_):
     """build the site from the committed notebooks into _build/html, warnings being errors"""
     env()
-    sh(PY, "tests/run_all.py", "book")
+    sh(PY, "-m", "tools.checks", "book")
 
 
 def test(**_):
     """run every check: lint, library, contract, notebooks from an empty cache, broken library, site, browser"""
     env()
-    sh(PY, "tests/run_all.py")
+    sh(PY, "-m", "tools.checks")
 
 
 def lint(**_):
     """check code and notebooks with ruff"""
     env()
-    sh(PY, "tests/run_all.py", "lint")
+    sh(PY, "-m", "tools.checks", "lint")
 
 
 def chapter(NAME=None, PROFILE=None, SEED=None, OUT=None, **_):
@@ -74,13 +74,13 @@ def chapter(NAME=None, PROFILE=None, SEED=None, OUT=None, **_):
         raise SystemExit(f"which chapter? make chapter NAME=...: {', '.join(names)}")
     env()
     inject = [f"--inject={k}={v}" for k, v in (("PROFILE", PROFILE), ("SEED", SEED)) if v]
-    sh(PY, "book/_tools/chapters.py", NAME, *inject, *([f"--out={OUT}"] if OUT else []))
+    sh(PY, "-m", "tools.chapters", NAME, *inject, *([f"--out={OUT}"] if OUT else []))
 
 
 def reproduce(**_):
     """run all chapters from an empty cache, rewrite their outputs, and note what it cost"""
     env()
-    sh(PY, "book/_tools/chapters.py", "--all", "--fresh-cache", "--costs")
+    sh(PY, "-m", "tools.chapters", "--all", "--fresh-cache", "--costs")
 
 
 def lab(**_):
@@ -92,31 +92,31 @@ def lab(**_):
 def epub(**_):
     """write the book as one EPUB file into _build/epub"""
     env()
-    sh(PY, "book/_tools/epub.py")
+    sh(PY, "-m", "tools.epub")
 
 
 def bench(**_):
     """measure speeds on this machine"""
     env()
-    sh(PY, "-m", "pytest", "tests/bench", "-s")
+    sh(PY, "-m", "pytest", "tests/slow/test_speed.py", "-s")
 
 
 def stress(NAME=None, SETTING=None, **_):
     """run chapters with other seeds and processor features, and record the verdicts: NAME=lima, SETTING=seed-100"""
     env()
-    sh(PY, "tests/stress.py", *([f"--setting={SETTING}"] if SETTING else []), *([NAME] if NAME else []))
+    sh(PY, "-m", "tools.stress", *([f"--setting={SETTING}"] if SETTING else []), *([NAME] if NAME else []))
 
 
 def full(NAME=None, **_):
     """run chapters with the profile "full" and record what changes: NAME=rot13; a GPU helps"""
     env()
-    sh(PY, "tests/stress.py", "--setting=full", *([NAME] if NAME else []))
+    sh(PY, "-m", "tools.stress", "--setting=full", *([NAME] if NAME else []))
 
 
 def mutants(NAME=None, **_):
     """break the library on purpose and see that the ledgers notice: NAME=lima"""
     env()
-    sh(PY, "tests/mutants.py", *([NAME] if NAME else []))
+    sh(PY, "-m", "tools.mutants", *([NAME] if NAME else []))
 
 
 def drift(WHICH="lowest", TORCH=None, **_):
@@ -129,22 +129,18 @@ def drift(WHICH="lowest", TORCH=None, **_):
     # Torch stays at the pin, unless TORCH names another: other builds can be gigabytes larger.
     pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     torch = TORCH or next(line for line in pins if line.startswith("torch=="))
-    sphinx = next(line for line in pins if line.lower().startswith("sphinx=="))  # the scoreboard is a Sphinx extension
     rest = [w.replace(">=", "==") if WHICH == "lowest" else w for w in wanted if not w.startswith("torch>")]
     place = ROOT / f".venv-{WHICH}"
     python = place / BIN.relative_to(VENV) / PY.name
     sh(sys.executable, "-m", "venv", *([] if python.exists() else ["--clear"]), place)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
-    tools = ("pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "beautifulsoup4", "setuptools", sphinx)
+    tools = ("pytest", "pytest-xdist", "nbformat", "nbclient", "ipykernel", "beautifulsoup4", "pyyaml", "setuptools")
     sh(*pip, torch, *rest, *tools)
     sh(*pip, "--no-deps", "--editable", ".")
-    # The tests of the library alone: the site and the tools of the book have versions of their own.
-    others = ("contract", "site", "project", "tools", "stress", "mutants", "broken_library", "front_page", "cluster")
-    tests = sorted(t for t in (ROOT / "tests").glob("test_*.py") if t.stem.removeprefix("test_") not in others)
     settings = {"MPLBACKEND": "Agg", "HF_HUB_OFFLINE": "1", "ALIGNLAB_QUIET": "1"}
     sh(python, "-m", "pip", "list", "--disable-pip-version-check")
     with tempfile.TemporaryDirectory() as cache:
-        sh(python, "-m", "pytest", "-q", "-n2", "--dist=loadfile", *tests, ALIGNLAB_CACHE=cache, **settings)
+        sh(python, "-m", "pytest", "-q", "-n2", "--dist=loadfile", "tests/library", ALIGNLAB_CACHE=cache, **settings)
 
 
 def real(**_):
@@ -163,13 +159,13 @@ def cache(PRUNE=None, **_):
     if PRUNE not in (None, "1"):
         raise SystemExit(f"PRUNE is {PRUNE!r}: write PRUNE=1, or leave it away to list only")
     env()
-    sh(PY, "-m", "alignlab.cache", *(["--prune"] if PRUNE else []))
+    sh(PY, "-m", "alignlab.models.cache", *(["--prune"] if PRUNE else []))
 
 
 def stamp(REPO=None, **_):
     """write the repository's address wherever it is needed: REPO=owner/name"""
     env()
-    sh(PY, "book/_tools/stamp.py", *([REPO] if REPO else []))
+    sh(PY, "-m", "tools.stamp", *([REPO] if REPO else []))
 
 
 def clean(**_):

@@ -13,14 +13,15 @@ import re
 from pathlib import Path
 
 import scoreboard
-from book_toc import notebooks
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from tools.notebooks import ledgers, notebooks
+
 FRONT_TAG, FIGURE_TAG = "front-page", "readme-picture"
-FIGURE = "book/_static/result.png"  # written by book/_tools/chapters.py from the cell tagged FIGURE_TAG
+FIGURE = "book/_static/result.png"  # written by tools/chapters.py from the cell tagged FIGURE_TAG
 
 
 def read(file: Path) -> list[dict]:
@@ -124,7 +125,7 @@ class ChapterList(FromChapters):
         for docname, file, cells in self.chapters():
             try:
                 head = nodes.paragraph("", "", nodes.strong("", "", self.link(docname, title(cells))))
-                entries = [entry for ledger in scoreboard.ledgers(file) for entry in ledger["entries"]]
+                entries = [entry for ledger in ledgers(file) for entry in ledger["entries"]]
             except ValueError as e:
                 raise ExtensionError(f"front page: {file.name}: {e}") from None
             said = claim(cells)
@@ -189,7 +190,7 @@ class ChaptersOn(FromChapters):
             return [nodes.paragraph("", "No chapter of this book measures it yet.", classes=["chapters-on"])]
         items = nodes.bullet_list("", classes=["chapter-list", "chapters-on"])
         for docname, file, cells in (found[slug] for slug in wanted if slug in found):
-            entries = [entry for ledger in scoreboard.ledgers(file) for entry in ledger["entries"]]
+            entries = [entry for ledger in ledgers(file) for entry in ledger["entries"]]
             head = nodes.paragraph("", "", nodes.strong("", "", self.link(docname, title(cells))))
             items += nodes.list_item("", head, *([scoreboard.tally(entries, zeros=False)] if entries else []))
         return [items]
@@ -203,7 +204,7 @@ def at_the_head(app, doctree) -> None:
     if file is None or first is None:
         return
     try:
-        entries = [entry for ledger in scoreboard.ledgers(file) for entry in ledger["entries"]]
+        entries = [entry for ledger in ledgers(file) for entry in ledger["entries"]]
     except ValueError as e:
         raise ExtensionError(f"front page: {e}") from None
     if entries:

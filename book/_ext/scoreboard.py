@@ -8,82 +8,15 @@ notebook. The numbers stand in one place only, so that the page cannot disagree 
 from __future__ import annotations
 
 import html
-import json
-import math
 import re
 from pathlib import Path
 
-from book_toc import notebooks
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-MIME = "application/vnd.alignlab.ledger+json"
-VERDICTS = {
-    "claim": ("reproduced", "direction only", "not reproduced", "opposite"),
-    "control": ("held", "broken"),
-}
-TEXTS = ("id", "statement", "paper", "source", "expect", "unit")
-
-
-def ledgers(file: Path) -> list[dict]:
-    """The ledgers in the outputs of a notebook, checked.
-
-    Raises:
-        ValueError: naming the notebook and what is wrong with it.
-    """
-    try:
-        notebook = json.loads(file.read_text("utf-8"))
-        outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ValueError(f"{file.name} is not a notebook that can be read: {e}") from None
-    found = [o["data"][MIME] for o in outputs if MIME in o.get("data", {})]
-    for ledger in found:
-        if isinstance(ledger, (str, list)):  # some tools store JSON outputs as text
-            try:
-                ledger = json.loads("".join(ledger))
-            except (ValueError, TypeError) as e:
-                raise ValueError(f"{file.name}: the ledger is not JSON: {e}") from None
-        problem = fault(ledger)
-        if problem:
-            raise ValueError(f"{file.name}: {problem}")
-    return [json.loads("".join(x)) if isinstance(x, (str, list)) else x for x in found]
-
-
-def fault(ledger: object) -> str | None:
-    """What is wrong with a ledger, or None."""
-    if not isinstance(ledger, dict) or ledger.get("schema") != 1:
-        return "the ledger does not say schema 1"
-    for name in ("chapter", "title", "profile"):
-        if not isinstance(ledger.get(name), str):
-            return f"the ledger has no {name}"
-    seeds, entries = ledger.get("seeds"), ledger.get("entries")
-    if not isinstance(seeds, list) or not seeds or not isinstance(entries, list):
-        return "the ledger needs a list of seeds and a list of entries"
-    ids = set()
-    for entry in entries:
-        if not isinstance(entry, dict):
-            return f"an entry of the ledger is no object: {entry!r}"
-        where = f"the entry {entry.get('id')!r}"
-        for name in TEXTS:
-            if not isinstance(entry.get(name), str):
-                return f"{where} has no {name}"
-        if entry["id"] in ids or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", entry["id"]):
-            return f"{where} needs an id of its own, in small letters, digits and hyphens"
-        ids.add(entry["id"])
-        if entry.get("kind") not in VERDICTS:
-            return f"{where} has the unknown kind {entry.get('kind')!r}: claim or control"
-        if entry.get("verdict") not in VERDICTS[entry["kind"]]:
-            known = ", ".join(VERDICTS[entry["kind"]])
-            return f"{where} has the unknown verdict {entry.get('verdict')!r}: a {entry['kind']} has one of {known}"
-        values = entry.get("values")
-        if not isinstance(values, list) or len(values) != len(seeds):
-            return f"{where} needs one value for each of the seeds {seeds}"
-        for value in [entry.get("mean"), entry.get("margin"), *values]:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                return f"{where} has {value!r} where a finite number is due"
-    return None
+from tools.notebooks import VERDICTS, ledgers, notebooks
 
 
 def collect(directive: SphinxDirective) -> list[tuple[str, dict]]:

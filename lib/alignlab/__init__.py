@@ -1,8 +1,12 @@
 """alignlab: tiny worlds, tiny language models and honest measurements.
 
-Data flows one way: world, text, tokens, web, cipher, model, train, answer, measure, shift, rules, slick, sweep, ledger,
-plot, panel, cache, base, real, notebook. A module imports from those before it, never from those after it; `check`
-serves all.
+Five floors; a floor imports only from those below it, and `check` serves all:
+
+    experiment   from seeds to verdict to figure
+    measure      numbers about a model; draws nothing
+    training     what changes a model
+    models       text to ids, a model over ids, what it says
+    worlds       what is true, and every text about it; no torch
 """
 
 import os

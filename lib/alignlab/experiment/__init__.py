@@ -1,0 +1,1 @@
+"""An experiment, from seeds to verdict to figure."""

@@ -1,0 +1,158 @@
+"""Token shift: how far does an aligned model's reply stray from what its base would have said? (Lin et al., 2024)
+
+The aligned model replies greedily. The base then reads the same words, one after the other, and at every place the
+word that came is ranked among all words by the probability that the base gives it:
+
+  unshifted  rank 1       the base would have said the same
+  marginal   rank 2 or 3
+  shifted    rank above 3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .. import check
+from ..models.answer import Reply, generate
+from ..models.tokens import collate, prompt_text
+
+KINDS = ("unshifted", "marginal", "shifted")
+
+
+def ranks(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """The rank of token `ids[n]` (N,) among all tokens by `logits[n]` (N, V), 1 being the largest.
+
+    Ties share the best rank: a token's rank is one more than the number of tokens that are strictly above it.
+    """
+    mine = logits.gather(-1, ids[:, None])
+    return (logits > mine).sum(-1) + 1
+
+
+def kind(rank: int) -> str:
+    """The name of the shift of a token with this rank under the base."""
+    rank = check.integer("rank", rank, at_least=1)
+    return KINDS[0] if rank == 1 else KINDS[1] if rank <= 3 else KINDS[2]
+
+
+def token_shift(
+    base: PreTrainedModel,
+    aligned: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    replies: Sequence[Reply] | None = None,
+    *,
+    template: bool = True,
+    base_template: bool | None = None,
+    max_new_tokens: int = 44,
+    batch: int = 32,
+) -> pd.DataFrame:
+    """Rank every token of the aligned model's replies under its base.
+
+    Args:
+        replies: what to rank instead, one reply per prompt, e.g. the base's own words; default: what `aligned` says,
+            greedily, up to `max_new_tokens`.
+        template: the aligned model is asked in the chat template.
+        base_template: the base too; default: as the aligned model.
+
+    Returns:
+        One row per token: `reply` (its number), `position` (0 for the first token), `token`, `rank` and `kind` under
+        the base, `p_base` and `p_aligned` (its probabilities, 0..1), `kl` (from the base to the aligned model at this
+        place, sum over tokens of p_aligned log(p_aligned / p_base), in nats), `instead` (the base's first choice).
+
+    Raises:
+        ValueError: no prompts, a pair with different vocabularies, an empty reply, or not one reply per prompt.
+    """
+    _same_vocabulary(base, aligned, tokenizer)
+    if not prompts:
+        raise ValueError("there are no prompts: pass at least one")
+    if replies is None:
+        replies = generate(aligned, tokenizer, prompts, template=template, max_new_tokens=max_new_tokens)
+    if len(replies) != len(prompts):
+        raise ValueError(f"there are {len(replies)} replies to {len(prompts)} prompts: pass one reply per prompt")
+    for i, r in enumerate(replies):
+        if not r.tokens:
+            raise ValueError(f"reply {i} is empty (prompt {prompts[i]!r}): there is no token to rank")
+    base_template = template if base_template is None else base_template
+    parts = []
+    for start in range(0, len(prompts), batch):
+        asked, said = prompts[start : start + batch], replies[start : start + batch]
+        lengths = [len(r.tokens) for r in said]
+        ids = torch.tensor([t for r in said for t in r.tokens])
+        b = _logits(base, tokenizer, asked, said, base_template)
+        a = _logits(aligned, tokenizer, asked, said, template)
+        log_b, log_a = b.double().log_softmax(-1), a.double().log_softmax(-1)
+        rank = ranks(b, ids)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "reply": np.repeat(np.arange(start, start + len(asked)), lengths),
+                    "position": np.concatenate([np.arange(n) for n in lengths]),
+                    "token": _words(tokenizer, ids),
+                    "rank": rank.numpy(),
+                    "kind": [kind(r) for r in rank.tolist()],
+                    "p_base": log_b.gather(-1, ids[:, None])[:, 0].exp().numpy(),
+                    "p_aligned": log_a.gather(-1, ids[:, None])[:, 0].exp().numpy(),
+                    "kl": (log_a.exp() * (log_a - log_b)).sum(-1).numpy(),
+                    "instead": _words(tokenizer, b.argmax(-1)),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def shares(table: pd.DataFrame) -> dict[str, float]:
+    """The share of each kind among the rows of `token_shift`, and `kl`, the mean divergence in nats."""
+    if table.empty:
+        raise ValueError("the table has no rows: there is no token to count")
+    return {k: float((table["kind"] == k).mean()) for k in KINDS} | {"kl": float(table["kl"].mean())}
+
+
+def parting(table: pd.DataFrame) -> pd.Series:
+    """For every reply of `token_shift`, the position at which the base, running free, would first say something else.
+
+    Up to there both have read the same words, so it is the first position whose rank is not 1; a reply that the base
+    would have given word by word has its own length.
+    """
+    other = table["position"].where(table["rank"] > 1)
+    lengths = table.groupby("reply")["position"].max() + 1
+    return other.groupby(table["reply"]).min().fillna(lengths).astype(int)
+
+
+def _same_vocabulary(base: PreTrainedModel, aligned: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    sizes = [m.get_output_embeddings().weight.shape[0] for m in (base, aligned)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"the base has {sizes[0]} tokens and the aligned model {sizes[1]}: ranks need one vocabulary, so pass "
+            "a base and its own aligned twin"
+        )
+    if len(tokenizer) > sizes[0]:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens, the models {sizes[0]}: pass the pair's own tokenizer"
+        )
+
+
+@torch.inference_mode()
+def _logits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    replies: Sequence[Reply],
+    template: bool,
+) -> torch.Tensor:
+    """What the model expects at each token of the replies, given prompt and the tokens before: (N, V), on the CPU."""
+    heads = tokenizer([prompt_text(p, tokenizer, template) for p in prompts], add_special_tokens=False)["input_ids"]
+    rows = [{"input_ids": [*h, *r.tokens], "labels": []} for h, r in zip(heads, replies, strict=True)]
+    ids = torch.from_numpy(collate(rows, model.config.pad_token_id or 0)["input_ids"]).to(model.device)
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    who = np.repeat(np.arange(len(rows)), [len(r.tokens) for r in replies])
+    where = np.concatenate([len(h) - 1 + np.arange(len(r.tokens)) for h, r in zip(heads, replies, strict=True)])
+    return model.get_output_embeddings()(hidden[who, where]).float().cpu()
+
+
+def _words(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
+    return [tokenizer.decode([i]) for i in ids.tolist()]

@@ -1,0 +1,1 @@
+"""Text to ids, a model over ids, what it says."""

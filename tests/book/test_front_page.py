@@ -1,0 +1,216 @@
+"""The extensions of the site on small books made here: front page, formulas, Chinese, the script left out."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree as ET
+
+import accessible
+import front_page
+import light_pages
+import plain_math
+import pytest
+import scoreboard
+from alignlab.experiment.ledger import MIME
+from bs4 import BeautifulSoup
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError, SphinxWarning
+from sphinx.util.docutils import docutils_namespace
+from test_tools import ledger
+
+from tools import epub
+from tools.notebooks import pages
+
+OPENING = "# Rain is wet\n\n**The claim.** Rain, e.g. in *Bergen*, is wet. So is snow.\n\n"
+GLANCE = "## At a glance\n\n| | |\n|---|---|\n| Time | about 2 minutes on two cores, cached: less |\n"
+
+
+def markdown(source):
+    return {"cell_type": "markdown", "metadata": {}, "source": source}
+
+
+def code(*outputs, tags=(), **metadata):
+    return {
+        "cell_type": "code", "execution_count": 1, "metadata": {"tags": list(tags), **metadata}, "source": "1",
+        "outputs": list(outputs),
+    }  # fmt: skip
+
+
+def display(**data):
+    data = {name.replace("_", "/"): value for name, value in data.items()}
+    return {"output_type": "display_data", "metadata": {}, "data": data}
+
+
+PRINTED = {"output_type": "stream", "name": "stdout", "text": ["dry & <wet>\n"]}
+CELLS = [markdown(OPENING + ":::{note}\nN\n:::"), markdown(GLANCE)]
+
+
+def test_title_claim_and_minutes():
+    assert front_page.title(CELLS) == "Rain is wet"
+    assert front_page.claim(CELLS) == "Rain, e.g. in *Bergen*, is wet."
+    assert front_page.minutes(CELLS) == "about 2 minutes on two cores"
+    linked = markdown("# A\n\nSee [the lab](the-lab) of Li et al. too {cite:p}`ana2024`.\n")
+    assert front_page.claim([linked]) == "See the lab of Li et al. too."
+
+
+def test_what_is_not_stated_is_left_out():
+    bare = [markdown("# Bare\n\n:::{note}\nNothing.\n:::")]
+    assert (front_page.claim(bare), front_page.minutes(bare)) == ("", "")
+    with pytest.raises(ValueError, match="does not begin with a title"):
+        front_page.title([markdown("## Too low")])
+
+
+def test_html_is_shown_before_text_and_pictures_are_not():
+    both, text = display(text_html="<b>x</b>", text_plain="x"), display(text_plain=["a", "b"])
+    picture = display(image_png="...", text_plain="<Figure>")
+    found = front_page.shown(code(PRINTED, both, text, picture))
+    assert found == [("text/plain", "dry & <wet>\n"), ("text/html", "<b>x</b>"), ("text/plain", "ab")]
+
+
+CONF = """
+extensions = ["myst_nb", "sphinxcontrib.bibtex", "scoreboard", "front_page", "plain_math", "accessible", "light_pages"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+nb_execution_mode, bibtex_bibfiles, root_doc = "off", ["r.bib"], "index"
+html_math_renderer, nb_ipywidgets_js = "mathml", {}
+suppress_warnings = ["mystnb.unknown_mime_type"]
+"""
+INDEX = """# Book
+
+```{toctree}
+:hidden:
+rain
+```
+
+```{scoreboard-summary}
+```
+```{front-page}
+```
+```{chapter-list}
+```
+```{chapters-on} rain hail
+```
+```{chapters-on} fog
+```
+```{scoreboard}
+```
+"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    """site(cells, index) -> the front page of a book with one chapter, built by Sphinx, warnings being errors."""
+
+    def build(cells, index=INDEX):
+        about = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+        notebook = {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 4}
+        for name, text in {
+            "conf.py": CONF, "index.md": index, "_toc.yml": "root: index\nchapters:\n- file: rain\n", "r.bib": "",
+            "rain.ipynb": json.dumps(notebook),
+        }.items():  # fmt: skip
+            (tmp_path / name).write_text(text, "utf-8")
+        out = tmp_path / "out"
+        with docutils_namespace():
+            Sphinx(tmp_path, tmp_path, out, tmp_path / "trees", "html", status=None, warningiserror=True).build()
+        return BeautifulSoup((out / "index.html").read_text("utf-8"), "html.parser")
+
+    return build
+
+
+def test_tagged_outputs_reach_the_front_page_and_others_do_not(site):
+    result = display(text_html="<table class='pair'><tr><td>base</td></tr></table>", text_plain="a table")
+    hidden = display(text_html="<i id='hidden'>no</i>")
+    cells = [*CELLS, code(result, PRINTED, tags=["front-page"]), code(hidden)]
+    page = site(cells)
+    (box,) = page.select(".front-page")
+    assert box.select_one("table.pair td").get_text() == "base" and "dry & <wet>" in box.select_one("pre").get_text()
+    assert box.select_one(".source a")["href"] == "rain.html" and not page.select("#hidden")
+
+
+def test_a_front_page_without_tagged_cells_shows_nothing(site):
+    page = site([markdown(OPENING)])
+    assert not page.select(".front-page") and scoreboard.NOTHING in page.get_text()
+    assert not page.select(".board-filters"), "filters over an empty table"
+
+
+def test_verdicts_reach_the_list_the_filters_and_the_open_questions(site):
+    cells = [*CELLS]
+    results = ledger(verdict="opposite")
+    results["title"] = "Rain & <snow>"
+    cells.append(code({"output_type": "display_data", "metadata": {}, "data": {MIME: results}}))
+    page = site(cells)
+    said = [li.get_text(" ", strip=True) for li in page.select("ul.chapter-list > li")]
+    assert len(said) == 2 and "about 2 minutes" in said[0] and all("1 opposite" in line for line in said)
+    assert "No chapter of this book measures it yet." in page.get_text()
+    options = [o.get_text() for o in page.select(".board-filters select[name=chapter] option")]
+    assert options == ["all chapters", "Rain & <snow> (1)"]
+    assert page.select("tr.is-opposite.of-toy.kind-claim")
+
+
+def test_a_chapter_without_a_title_is_named(site):
+    with pytest.raises(ExtensionError, match=r"rain.ipynb: the first cell does not begin with a title"):
+        site([markdown("no title")])
+
+
+def test_formulas_become_mathml():
+    found = plain_math.mathml(r"\mathrm{KL}(p \Vert q) = \sum_i p_i \log \frac{p_i}{q_i}", block=True)
+    tree = BeautifulSoup(found, "html.parser")
+    assert tree.math["display"] == "block" and tree.find("mfrac") and not tree.find("mfrac").find("mfrac")
+    two = BeautifulSoup(plain_math.mathml(r"a \\ b", block=True), "html.parser")
+    assert [row.get_text(strip=True) for row in two.find_all("mtr")] == ["a", "b"]
+
+
+def test_a_formula_that_is_not_understood_stops_the_build(site):
+    with pytest.raises(ValueError, match=r"nosuch"):
+        plain_math.mathml(r"\nosuch{x}", block=False)
+    with pytest.raises(SphinxWarning, match="nosuch"):
+        site([markdown("# Rain")], INDEX + "\n$\\nosuch{x}$\n")
+
+
+@pytest.mark.parametrize("text, wanted", [("画龙点睛 in 2025", True), ("词元", True), ("the 词", False), ("12", False)])
+def test_chinese_is_recognised(text, wanted):
+    assert accessible.is_chinese(text) is wanted
+
+
+def test_the_big_script_is_taken_out_and_a_new_way_to_load_it_is_noticed(tmp_path):
+    builder, config = SimpleNamespace(name="html"), SimpleNamespace(html_theme="sphinx_book_theme")
+    app = SimpleNamespace(builder=builder, config=config, outdir=str(tmp_path))
+    big = tmp_path / "_static" / "scripts" / "fontawesome.js"
+    big.parent.mkdir(parents=True)
+    big.write_text("icons")
+    page = tmp_path / "book.html"
+    page.write_text('<p>a</p>\n<script src="../_static/scripts/fontawesome.js?digest=1"></script>\n<p>b</p>')
+    light_pages.leave_out(app, None)
+    assert page.read_text() == "<p>a</p>\n<p>b</p>" and not big.exists()
+    page.write_text('<script defer src="_static/scripts/fontawesome.js"></script>')
+    with pytest.raises(ExtensionError, match=r"book.html still loads"):
+        light_pages.leave_out(app, None)
+
+
+def test_menus_are_laid_out_for_a_reader_of_books():
+    box = (
+        "<div class='explorer'><label>Who: <select onchange='x()'><option>Ana</option><option>Ben</option></select>"
+        "</label><section><p>1</p></section><section hidden><p onclick='y()'>2 &lt; 3<br></p></section></div>"
+    )
+    found = epub.still(f"<form hidden><select></select></form>{box}<script>1 < 2</script>")
+    tree = ET.fromstring(found)
+    assert [p.findtext("p/strong") for p in tree.findall("section")] == ["Ana", "Ben"]
+    assert not any(word in found for word in ("select", "hidden", "onclick", "script")) and "2 &lt; 3" in found
+
+
+def test_the_epub_is_whole(tmp_path):
+    with zipfile.ZipFile(epub.build(tmp_path / "epub")) as book:
+        names = set(book.namelist())
+        written = {name: book.read(name) for name in names if name.endswith((".xhtml", ".opf", ".ncx"))}
+    assert {f"{page}.xhtml" for page in pages(epub.ROOT)} <= names
+    for name, content in written.items():
+        tree = ET.fromstring(content)  # a reader refuses a page that is no XML
+        for element in tree.iter():
+            tag, where = element.tag.rpartition("}")[2], element.get("src", "")
+            assert tag not in {"script", "select", "form", "iframe"}, f"{name}: {tag} needs a browser"
+            if tag == "img":
+                assert (Path("/") / Path(name).parent / where).resolve().as_posix().lstrip("/") in names, where
+                assert element.get("alt"), f"{name}: {where} has no alt text"
+    assert b"<dc:title>Dotting the Dragon" in written["content.opf"]

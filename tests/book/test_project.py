@@ -1,0 +1,265 @@
+"""The project's files agree with each other: versions, addresses, commands; nothing of one machine is in them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from tools import chapters, stamp
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+WANTED = [Requirement(text) for group in (PROJECT["dependencies"], *EXTRAS.values()) for text in group]
+ON_DEMAND = {Requirement(text).name for text in EXTRAS["real"]}  # installed by `make real` only
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    found = [re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line) for line in lines if line and line[0] != "#"]
+    assert all(found), "a line of constraints.txt is no exact public version, name==1.2.3"
+    names = [canonicalize_name(m[1]) for m in found]
+    assert len(set(names)) == len(names), "a name is pinned twice"
+    return dict(zip(names, [m[2] for m in found], strict=True))
+
+
+def same(installed: str, pin: str) -> bool:
+    return Version(Version(installed).public) == Version(pin)  # 2.13.0+cpu is a build of 2.13.0
+
+
+@pytest.mark.parametrize("wanted", WANTED, ids=lambda w: w.name)
+def test_a_dependency_is_pinned_within_its_bounds_and_installed_so(wanted):
+    pin = pins().get(canonicalize_name(wanted.name))
+    assert pin, f"{wanted.name} is not in constraints.txt"
+    assert pin in wanted.specifier, f"{wanted.name}: {pin} is outside of {wanted.specifier}"
+    try:
+        installed = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        assert wanted.name in ON_DEMAND, f"{wanted.name} is not installed"
+        return
+    assert same(installed, pin), f"{wanted.name} {installed} is installed"
+
+
+def test_the_data_of_the_library_are_installed_with_it():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    patterns = tool["package-data"]["alignlab"]
+    data = [f for f in (ROOT / "lib" / "alignlab" / "data").iterdir() if f.is_file()]
+    assert data and all(any(f.match(p) for p in patterns) for f in data)
+
+
+def test_everything_installed_is_at_its_pin():
+    known = pins()
+    wrong = {
+        d.name: d.version
+        for d in metadata.distributions()
+        if canonicalize_name(d.name) in known and not same(d.version, known[canonicalize_name(d.name)])
+    }
+    assert not wrong, f"installed, but not as constraints.txt says: {wrong}"
+
+
+def test_the_library_has_lower_bounds_only():
+    for text in PROJECT["dependencies"]:
+        operators = {s.operator for s in Requirement(text).specifier}
+        assert operators == {">="}, f"{text}: an upper bound breaks hosted notebooks when their runtime moves on"
+
+
+def test_conda_environment_shares_the_constraints():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    assert environment["name"] == "dragon-eyes" and environment["channels"] == ["conda-forge"]
+    conda = [d for d in environment["dependencies"] if isinstance(d, str)]
+    (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    assert pip == ["-c constraints.txt", "-e .[book,test]"], "pip must install the library under the shared constraints"
+    python = next(d for d in conda if d.startswith("python="))
+    assert re.fullmatch(r"python=3\.\d+", python) and Version(python[7:]) in Requirement(
+        "python" + PROJECT["requires-python"]
+    ).specifier
+    for pinned in (d for d in conda if "=" in d and d is not python):
+        name, version = re.split("=+", pinned)
+        assert pins().get(canonicalize_name(name)) == version, f"{pinned} disagrees with constraints.txt"
+
+
+def test_the_address_is_the_same_everywhere():
+    run = subprocess.run([sys.executable, "-m", "tools.stamp", "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The files that carry the address, and a notebook."""
+    for name in ("_config.yml", *stamp.OWN):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "notebooks").mkdir()
+    line = f'"    %pip install -q --no-deps \\"alignlab @ git+https://github.com/{stamp.configured(ROOT)}\\"\\n"'
+    (tmp_path / "notebooks" / "toy.ipynb").write_text(
+        '{"cells": [' + line + ', "see https://github.com/someone/else"]}\n', "utf-8"
+    )
+    return tmp_path
+
+
+def test_a_disagreement_is_found(copy, capsys):
+    assert stamp.main(["--check", "--root", str(copy)]) == 0
+    readme = copy / "README.md"
+    readme.write_text(readme.read_text("utf-8").replace(stamp.configured(copy), "ana/other", 1), "utf-8")
+    notebook = copy / "notebooks" / "toy.ipynb"
+    notebook.write_text(notebook.read_text("utf-8").replace(stamp.configured(copy), "ben/other"), "utf-8")
+    capsys.readouterr()
+    assert stamp.main(["--check", "--root", str(copy)]) == 1
+    said = capsys.readouterr().out
+    assert "README.md: has ana/other" in said and "notebooks/toy.ipynb: has ben/other" in said
+
+
+def test_stamping_carries_a_new_address_everywhere(copy, capsys):
+    assert stamp.main(["ana/the.fork", "--root", str(copy)]) == 0
+    assert stamp.configured(copy) == "ana/the.fork" and stamp.disagreements(copy) == []
+    notebook = (copy / "notebooks" / "toy.ipynb").read_text("utf-8")
+    assert "git+https://github.com/ana/the.fork\\" in notebook
+    assert "https://github.com/someone/else" in notebook, "the address of another project must stay"
+    old = stamp.configured(ROOT)
+    assert not [f for f in copy.rglob("*") if f.is_file() and old in f.read_text("utf-8")]
+
+
+def test_a_notebook_without_the_address_is_named(copy):
+    (copy / "notebooks" / "bare.ipynb").write_text('{"cells": []}\n', "utf-8")
+    assert any("bare.ipynb" in line for line in stamp.disagreements(copy))
+
+
+def test_a_bad_address_is_refused(copy, capsys):
+    with pytest.raises(SystemExit):
+        stamp.main(["no-slash", "--root", str(copy)])
+    assert "'no-slash' is not of the form owner/name" in capsys.readouterr().err
+
+
+def test_readme_names_the_commands():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for command in ("make book", "make test", "make chapter NAME=", "python make.py book"):
+        assert command in readme, f"README.md does not name `{command}`"
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", readme):
+        assert (ROOT / picture).exists(), f"README.md shows {picture}, which is missing"
+
+
+def test_make_knows_every_target_of_make_py():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = re.search(r"^TARGETS := (.*)$", makefile, re.MULTILINE)[1].split()
+    said = subprocess.run([sys.executable, "make.py", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert targets and {line.split()[0] for line in said.stdout.splitlines()} == set(targets)
+
+
+def tracked() -> list[Path]:
+    """Files that are or would be in the repository."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout.splitlines()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed if (ROOT / name).is_file()]
+
+
+def test_nothing_of_one_machine_is_in_the_files():
+    # [-] and [_] match what they hold: so written, the pattern is not itself such a setting.
+    index = re.compile(r"--(?:extra-)?index[-]url|--find[-]links|\bPIP[_]INDEX", re.IGNORECASE)
+    folder = re.compile(r"(?<![\w./~-])/(?:home|Users|root|work|private)/[\w.-]+")
+    found = []
+    for file in tracked():
+        if file.suffix in {".png", ".ico"} or file.name in {"test_project.py", "test_contract.py", "contract.py"}:
+            continue
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+            hit = index.search(line) or folder.search(line)
+            if hit:
+                found.append(f"{file.relative_to(ROOT)}:{number}: {hit[0]}")
+    assert not found, found
+
+
+def test_bibliography_is_consistent():
+    from pybtex.database import parse_file
+
+    entries = parse_file(str(ROOT / "book" / "references.bib")).entries
+    assert len(entries) > 30
+    numbers = [e.fields["eprint"] for e in entries.values() if "eprint" in e.fields]
+    assert len(set(numbers)) == len(numbers), "an arXiv number stands twice"
+    for key, item in entries.items():
+        assert item.fields.get("title") and item.persons.get("author"), f"{key} lacks a title or authors"
+        assert re.fullmatch(r"\d{4}\.\d{5}", item.fields.get("eprint", "0000.00000")), f"{key}: not an arXiv number"
+        surname = re.sub("[^a-z]", "", "".join(item.persons["author"][0].last_names).lower())
+        assert key.startswith(surname[:8]), f"{key} is not named after {surname}"
+        posted = item.fields.get("eprint")
+        if posted:
+            assert int("20" + posted[:2]) <= int(item.fields["year"]), f"{key}: appeared before it was posted"
+
+
+def test_the_picture_of_the_readme_is_the_figure_of_a_committed_run():
+    found = [chapters.picture(chapters.read(f)) for f in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    assert len([f for f in found if f]) == 1, f"one cell must be tagged {chapters.PICTURE_TAG}"
+    assert chapters.PICTURE.read_bytes() in found, "the picture is of another run: make chapter NAME=paraphrase"
+    assert chapters.PICTURE.relative_to(ROOT).as_posix() in (ROOT / "README.md").read_text("utf-8")
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+FORMS = [f for f in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if f.name != "config.yml"]
+
+
+def test_the_workflows_run_the_two_commands():
+    runs = {
+        file.name: [step.get("run") for job in read(file)["jobs"].values() for step in job["steps"] if "run" in step]
+        for file in WORKFLOWS
+    }
+    assert runs == {"ci.yml": [".ci/run"], "pages.yml": ["make book"]}
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run cannot be run"
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda f: f.name)
+def test_a_workflow_is_pinned_and_may_do_no_more_than_it_needs(file):
+    flow = read(file)
+    assert flow["permissions"] == {"contents": "read"}, "what the jobs may do by default"
+    for name, job in flow["jobs"].items():
+        assert job.get("permissions", {}) in ({}, {"pages": "write", "id-token": "write"}), name
+        assert not job.get("permissions") or not any("run" in step for step in job["steps"]), f"{name} runs code"
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", step["uses"]), f"not pinned: {step['uses']}"
+            if step.get("uses", "").startswith("actions/checkout"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def read(file: Path) -> dict:
+    return yaml.safe_load(file.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("file", FORMS, ids=lambda f: f.name)
+def test_an_issue_form_is_one_that_github_reads(file):
+    form = read(file)
+    assert {"name", "description", "body"} <= set(form) <= {"name", "description", "body", "title", "labels"}
+    ids = [part["id"] for part in form["body"] if part["type"] != "markdown"]
+    assert ids and len(set(ids)) == len(ids)
+    for part in form["body"]:
+        assert part["type"] in {"markdown", "input", "textarea", "dropdown", "checkboxes"}
+        assert set(part) <= {"type", "id", "attributes", "validations"}
+        assert part["attributes"]["value" if part["type"] == "markdown" else "label"]
+        if part["type"] in {"dropdown", "checkboxes"}:
+            assert part["attributes"]["options"]
+
+
+def test_the_form_for_verdicts_asks_for_what_a_chapter_prints():
+    assert [f.name for f in FORMS] == ["bug.yml", "idea.yml", "verdict.yml"]
+    parts = {part.get("id"): part for part in read(FORMS[-1])["body"]}
+    for wanted in ("chapter", "verdicts", "report"):
+        assert parts[wanted]["validations"]["required"] is True
+    # The example in the form begins each line as the last cell of a chapter does.
+    last = chapters.read(ROOT / "notebooks" / "paraphrase.ipynb").cells[-1]
+    said = "".join(o.text for o in last.outputs).splitlines()
+    for line in parts["report"]["attributes"]["placeholder"].splitlines():
+        start = line.split("...")[0].strip()
+        assert any(own.startswith(start) for own in said), f"a chapter prints no line {line!r}"

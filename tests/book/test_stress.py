@@ -1,0 +1,99 @@
+"""The table of verdicts by setting: its bookkeeping, and that it speaks of the chapters that are there."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tools import stress
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def entry(id: str, verdict: str = "reproduced", mean: float = 0.5, kind: str = "claim") -> dict:
+    return {"id": id, "kind": kind, "verdict": verdict, "mean": mean}
+
+
+def test_settings_are_added_and_nothing_else_is_touched(tmp_path):
+    table = tmp_path / "deep" / "t.csv"
+    stress.record("lima", "seed-100", [entry("quality"), entry("clean", "held", -0.014, "control")], table)
+    stress.record("paraphrase", "seed-100", [entry("usable")], table)
+    stress.record(
+        "lima", "avx2", [entry("quality", "direction only", 0.2), entry("clean", "held", 0, "control")], table
+    )
+    rows = stress.read(table)
+    assert list(rows) == [("paraphrase", "usable"), ("lima", "quality"), ("lima", "clean")]  # the order of the book
+    assert rows["lima", "quality"]["seed-100"] == "reproduced (+0.50)"
+    assert rows["lima", "quality"]["avx2"] == "direction only (+0.20)"
+    assert rows["lima", "clean"]["seed-100"] == "held (-0.01)"
+    assert rows["paraphrase", "usable"]["avx2"] == ""
+    assert [f.name for f in table.parent.iterdir()] == ["t.csv"]  # no draft is left
+
+
+def test_an_entry_that_a_chapter_gave_up_is_dropped(tmp_path):
+    table = tmp_path / "t.csv"
+    stress.record("lima", "avx2", [entry("old"), entry("kept")], table)
+    stress.record("lima", "seed-100", [entry("kept")], table)
+    assert list(stress.read(table)) == [("lima", "kept")]
+
+
+def test_an_unknown_chapter_is_refused_before_anything_runs(capsys):
+    with pytest.raises(SystemExit):
+        stress.main(["lama"])
+    assert "no chapter 'lama'" in capsys.readouterr().err
+
+
+def test_the_committed_table_speaks_of_the_committed_chapters():
+    assert stress.TABLE.exists()
+    with stress.TABLE.open(newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    ledgers = {p.stem: {e["id"]: e for e in stress.entries(p)} for p in stress.notebooks(ROOT).values()}
+    assert {r["chapter"] for r in rows} <= set(ledgers)
+    for row in rows:
+        found = ledgers[row["chapter"]].get(row["entry"])
+        assert found, f"{row['chapter']} has no entry {row['entry']} any more: make stress NAME={row['chapter']}"
+        assert row["committed"] == f"{found['verdict']} ({found['mean']:+.2f})", row
+
+
+def test_the_other_settings_are_other_experiments():
+    """A setting without an effect would be no evidence. Two threads are none, and the page says so."""
+    rows = stress.read()
+    for setting in ("seed-100", "seed-200", "no-vectors", "avx2"):
+        assert sum(r[setting] != r["committed"] for r in rows.values()) > len(rows) / 3, setting
+
+
+def test_the_profile_full_has_a_table_of_its_own(tmp_path, monkeypatch):
+    table = tmp_path / "full.csv"
+    monkeypatch.setattr(stress, "FULL_TABLE", table)
+    monkeypatch.setattr(stress, "TABLE", tmp_path / "robustness.csv")
+    stress.record("lima", "full", [entry("quality", mean=0.6)])
+    stress.record("lima", "quick", [entry("quality")])
+    assert not stress.TABLE.exists()
+    assert table.read_text("utf-8").splitlines() == [
+        "chapter,kind,entry,quick,full",
+        "lima,claim,quality,reproduced (+0.50),reproduced (+0.60)",
+    ]
+    runs = tmp_path / "runs.csv"
+    stress.record_run("rot13", 90, runs)
+    stress.record_run("lima", 60, runs)
+    stress.record_run("rot13", 120, runs)
+    with runs.open(newline="", encoding="utf-8") as f:
+        rows = [(r["chapter"], r["minutes"], "cores" in r["where"]) for r in csv.DictReader(f)]
+    assert rows == [("lima", "1.0", True), ("rot13", "2.0", True)]
+
+
+def test_the_committed_profiles_are_of_the_committed_chapters():
+    with stress.FULL_RUNS.open(newline="", encoding="utf-8") as f:
+        ran = {r["chapter"] for r in csv.DictReader(f)}
+    rows = stress.read(stress.FULL_TABLE)
+    assert ran and {chapter for chapter, _ in rows} == ran
+    for chapter in ran:
+        entries = stress.entries(ROOT / "notebooks" / f"{chapter}.ipynb")
+        there = {key for key in rows if key[0] == chapter}
+        assert {(chapter, e["id"]) for e in entries} == there, f"make full NAME={chapter}"
+        again = f"make stress NAME={chapter} SETTING=quick"
+        for e in entries:
+            assert rows[chapter, e["id"]]["quick"] == f"{e['verdict']} ({e['mean']:+.2f})", again
+            assert rows[chapter, e["id"]]["full"]

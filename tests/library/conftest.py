@@ -1,0 +1,51 @@
+"""What the tests of the library share: tiny worlds and one tiny model that knows what it was taught."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from alignlab.models import tokens
+from alignlab.models.llama import make_model
+from alignlab.training.train import FINETUNE, PRETRAIN, train
+from alignlab.worlds import biographies
+from alignlab.worlds.biographies import Presentation
+from alignlab.worlds.people import make_world
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def world():
+    return make_world(people=8, attributes=("city", "subject", "company"), seed=3)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(world):
+    return tokens.word_tokenizer(biographies.words(world))
+
+
+@pytest.fixture
+def tiny(tokenizer):
+    """A model that has learned nothing: one layer, 32 wide."""
+    return make_model(tokenizer, width=32, depth=1, seed=0)
+
+
+@pytest.fixture(scope="session")
+def taught(world, tokenizer):
+    """A model that has read some biographies and was then taught to answer half of the questions. Do not change it."""
+    web = biographies.write(world, Presentation(), people=range(6), seed=1)
+    model = make_model(tokenizer, width=32, depth=1, seed=0)
+    train(model, tokens.documents(web, tokenizer), 120, PRETRAIN.but(batch=6), seed=0)
+    pairs = biographies.questions(world)
+    base = make_model(tokenizer, width=32, depth=1, seed=0)
+    base.load_state_dict(model.state_dict())
+    train(model, tokens.replies(pairs.select(range(12)), tokenizer), 60, FINETUNE.but(batch=12, lr=1e-2), seed=0)
+    return SimpleNamespace(base=base, model=model, web=web, pairs=pairs)

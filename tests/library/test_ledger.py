@@ -1,0 +1,285 @@
+"""Verdicts, and the ledger that gives them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from alignlab.experiment.ledger import MIME, VERDICTS, Ledger, Term, badge, verdict
+
+from tools import notebooks
+
+PAPER = {"paper": "a lot", "source": "someone2024"}
+
+
+def tidy(values, metric="score", **more):
+    """condition -> a value per seed, as a table of `sweep`."""
+    return pd.DataFrame(
+        [
+            {"condition": c, "seed": s, **more, "metric": metric, "value": float(v)}
+            for c, vs in values.items()
+            for s, v in enumerate(vs)
+        ]
+    )
+
+
+def book(margin=0.2, direction=1, kind="claim", right=None, **more):
+    b = Ledger("toy", "A toy")
+    right = Term("b", "score") if right is None else right
+    write = b.claim if kind == "claim" else b.control
+    write("a-beats-b", "a beats b", Term("a", "score"), right, margin=margin, direction=direction, **PAPER, **more)
+    return b
+
+
+# ---- the rule
+
+
+@pytest.mark.parametrize("draw", range(8))
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_a_planted_null_effect_is_not_reproduced(draw, seeds):
+    noise = np.random.default_rng(draw).normal(0.5, 0.03, size=(2, seeds))
+    b = book().check(tidy({"a": noise[0], "b": noise[1]}))
+    assert b.verdict("a-beats-b") == "not reproduced"
+
+
+@pytest.mark.parametrize("draw", range(4))
+def test_a_planted_effect_is_reproduced_and_a_reversed_one_is_opposite(draw):
+    noise = np.random.default_rng(draw).normal(0, 0.03, size=(2, 3))
+    high, low = 0.8 + noise[0], 0.4 + noise[1]
+    assert book().check(tidy({"a": high, "b": low})).verdict("a-beats-b") == "reproduced"
+    assert book().check(tidy({"a": low, "b": high})).verdict("a-beats-b") == "opposite"
+    assert book(direction=-1).check(tidy({"a": low, "b": high})).verdict("a-beats-b") == "reproduced"
+    assert book(direction=-1).check(tidy({"a": high, "b": low})).verdict("a-beats-b") == "opposite"
+
+
+@pytest.mark.parametrize(
+    ("effects", "expected"),
+    [
+        ([0.2, 0.3, 0.4], "reproduced"),  # the margin itself counts
+        ([0.19, 0.9, 0.9], "direction only"),  # one seed below the margin
+        ([0.11, 0.12, 0.10], "direction only"),  # small, but with every seed
+        ([0.05, 0.05, 0.09], "not reproduced"),  # every seed, but less than half the margin
+        ([-0.01, 0.9, 0.9], "not reproduced"),  # a high mean does not outvote a seed
+        ([0.0, 0.0, 0.0], "not reproduced"),
+        ([-0.05, -0.05, -0.09], "not reproduced"),
+        ([-0.11, -0.12, -0.10], "opposite"),
+        ([0.01, -0.9, -0.9], "not reproduced"),
+    ],
+)
+def test_the_verdict_on_a_claim(effects, expected):
+    assert verdict(effects, 0.2) == expected
+    assert verdict([-e for e in effects], 0.2, direction=-1) == expected
+
+
+@pytest.mark.parametrize(
+    ("effects", "direction", "expected"),
+    [
+        ([0.1, 0.2, -0.9], 1, "held"),
+        ([0.0, 0.0, 0.21], 1, "broken"),
+        ([-0.1, -0.2, 0.9], -1, "held"),
+        ([0.0, 0.0, -0.21], -1, "broken"),
+    ],
+)
+def test_the_verdict_on_a_control(effects, direction, expected):
+    assert verdict(effects, 0.2, direction, kind="control") == expected
+
+
+@pytest.mark.parametrize("effects", [[], [0.5, float("nan")], [0.5, float("inf")]])
+def test_a_verdict_needs_a_finite_effect_for_every_seed(effects):
+    for kind in ("claim", "control"):
+        with pytest.raises(ValueError, match="needs a finite effect for every seed"):
+            verdict(effects, 0.2, kind=kind)
+
+
+# ---- the ledger
+
+
+def test_a_control_can_hold_and_break():
+    b = book(kind="control", margin=0.1)
+    assert b.check(tidy({"a": [0.5, 0.5], "b": [0.45, 0.5]})).verdict("a-beats-b") == "held"
+    assert b.check(tidy({"a": [0.5, 0.7], "b": [0.45, 0.5]})).verdict("a-beats-b") == "broken"
+
+
+def test_a_fixed_level_can_be_one_side():
+    b = book(right=0.1, margin=0.3)
+    assert b.check(tidy({"a": [0.5, 0.45]})).verdict("a-beats-b") == "reproduced"
+    assert b.results()["entries"][0]["values"] == [0.4, 0.35]
+
+
+def test_sides_are_compared_seed_by_seed():
+    table = tidy({"a": [0.9, 0.5, 0.1], "b": [0.6, 0.2, -0.2]})
+    mixed = table.sample(frac=1, random_state=3)
+    for t in (table, mixed):
+        assert book(margin=0.29).check(t).results()["entries"][0]["values"] == [0.3, 0.3, 0.3]
+
+
+def test_a_point_of_a_curve_is_chosen_with_at():
+    table = pd.concat([tidy({"a": [0.9, 0.9]}, n=2), tidy({"a": [0.1, 0.1]}, n=1)])
+    for n, expected in ((2, "reproduced"), (1, "not reproduced")):
+        b = Ledger("toy", "A toy")
+        b.claim("x", "x", Term("a", "score", {"n": n}), margin=0.5, **PAPER)
+        assert b.check(table).verdict("x") == expected
+
+
+def test_claims_are_written_before_the_measurement():
+    b = book().check(tidy({"a": [0.5], "b": [0.5]}))
+    for write in (b.claim, b.control):
+        with pytest.raises(RuntimeError, match="'late' comes after the measurement"):
+            write("late", "late", Term("a", "score"), margin=0.1, paper="", source="")
+    assert list(b.entries) == ["a-beats-b"]
+
+
+def test_nothing_is_said_before_the_measurement():
+    b = book()
+    for ask in (lambda: b.verdict("a-beats-b"), b.results, b.lines):
+        with pytest.raises(RuntimeError, match="nothing has been measured yet: call check"):
+            ask()
+    assert MIME not in b._repr_mimebundle_() and "Verdict" not in b._repr_html_()
+    assert "at least +0.20 accuracy" in repr(b)
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (Term("c", "score"), "no condition 'c' here: there is 'a', 'b'"),
+        (Term("a", "speed"), "no metric 'speed' here: there is 'score'"),
+        (Term("a", "score", {"n": 3}), "no column 'n': it has condition, seed, metric, value"),
+    ],
+)
+def test_what_the_table_lacks_is_named_with_what_it_has(left, said):
+    b = Ledger("toy", "A toy")
+    b.claim("x", "x", left, margin=0.1, **PAPER)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        b.check(tidy({"a": [0.5], "b": [0.5]}))
+    with pytest.raises(RuntimeError, match="nothing has been measured"):
+        b.verdict("x")
+
+
+def test_a_point_that_the_curve_lacks_is_named():
+    b = Ledger("toy", "A toy")
+    b.claim("x", "x", Term("a", "score", {"n": 3}), margin=0.1, **PAPER)
+    with pytest.raises(ValueError, match="no n 3 here: there is .*1"):
+        b.check(tidy({"a": [0.5]}, n=1))
+
+
+def test_two_sides_with_different_seeds_are_refused():
+    with pytest.raises(ValueError, match=r"a-beats-b: .* different seeds: \[0, 1, 2\], \[0, 1\]"):
+        book().check(tidy({"a": [0.5] * 3, "b": [0.1] * 2}))
+
+
+def test_more_than_one_row_per_seed_is_refused():
+    table = tidy({"a": [0.5], "b": [0.1]})
+    with pytest.raises(ValueError, match="more than one row per seed: name the point of the curve"):
+        book().check(pd.concat([table, table]))
+
+
+def test_a_missing_measurement_is_refused():
+    with pytest.raises(ValueError, match="a-beats-b: the effect is not finite with every seed: {0: 0.4, 1: nan}"):
+        book().check(tidy({"a": [0.5, float("nan")], "b": [0.1, 0.1]}))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"margin": 0}, ValueError, "margin is 0"),
+        ({"margin": -0.1}, ValueError, "margin is -0.1"),
+        ({"margin": float("nan")}, ValueError, "margin is nan"),
+        ({"margin": "wide"}, TypeError, "margin .* not 'wide'"),
+        ({"direction": 0}, ValueError, "direction is 0"),
+    ],
+)
+def test_a_wrong_claim_is_refused(change, error, said):
+    with pytest.raises(error, match=said):
+        book(**change)
+
+
+def test_an_id_is_used_once_and_known():
+    b = book()
+    with pytest.raises(ValueError, match="id 'a-beats-b' is used twice"):
+        b.claim("a-beats-b", "again", Term("a", "score"), margin=0.1, **PAPER)
+    b.check(tidy({"a": [0.5], "b": [0.5]}))
+    with pytest.raises(ValueError, match="id is 'other', .* 'a-beats-b'"):
+        b.verdict("other")
+    with pytest.raises(ValueError, match="ledger is empty"):
+        Ledger("toy", "A toy").check(tidy({"a": [0.5]}))
+
+
+# ---- what is shown
+
+
+def full(wobble=0.0):
+    """A ledger with every verdict."""
+    b = Ledger("toy", "A toy")
+    values = {"base": 0.0, "reproduced": 0.5, "direction only": 0.15, "opposite": -0.5, "not reproduced": 0.0}
+    for name in list(values)[1:]:
+        b.claim(name.replace(" ", "-"), name, Term(name, "score"), Term("base", "score"), margin=0.2, **PAPER)
+    b.control("held", "held", Term("not reproduced", "score"), margin=0.2)
+    b.control("broken", "broken", Term("reproduced", "score"), margin=0.2)
+    noise = np.random.default_rng(0).normal(0, 0.3, 3) * wobble
+    return b.check(tidy({n: v + noise * (n != "base") for n, v in values.items()}))
+
+
+def test_lines_hold_verdicts_and_no_digits_but_seed_counts():
+    lines = full().lines()
+    assert {e["verdict"] for e in full().results()["entries"]} == set(VERDICTS)
+    assert len(lines.splitlines()) == 6
+    assert re.findall(r"\d+", lines) == ["3"] * 6  # three verdicts that hold with every seed: "3 of 3"
+    for line, entry in zip(lines.splitlines(), full().results()["entries"], strict=True):
+        assert line.startswith(entry["kind"]) and f" {entry['id']} " in line and entry["verdict"] in line
+    with_counts = [line.split(" (")[0].split()[-1] for line in lines.splitlines() if "(3 of 3 seeds)" in line]
+    assert with_counts == ["reproduced", "opposite", "held"]
+
+
+def test_lines_do_not_move_with_the_numbers():
+    still, moved = full(), full(wobble=0.1)
+    assert still.results()["entries"][0]["values"] != moved.results()["entries"][0]["values"]
+    assert still.lines() == moved.lines()
+    turned = book().check(tidy({"a": [0.9], "b": [0.1]})).lines(), book().check(tidy({"a": [0.1], "b": [0.1]})).lines()
+    assert turned[0] != turned[1]
+
+
+def test_a_long_id_stays_apart_from_its_verdict():
+    b = Ledger("toy", "A toy")
+    b.claim("x" * 40, "x", Term("a", "score"), margin=0.1, **PAPER)
+    assert f"{'x' * 40} reproduced" in b.check(tidy({"a": [1.0]})).lines()
+
+
+def test_results_are_json_that_the_scoreboard_accepts():
+    results = json.loads(json.dumps(full().results()))
+    assert notebooks.fault(results) is None
+    assert results == full()._repr_mimebundle_()[MIME] and notebooks.MIME == MIME
+    assert (results["chapter"], results["seeds"]) == ("toy", [0, 1, 2])
+    assert results["entries"][0]["mean"] == pytest.approx(np.mean(results["entries"][0]["values"]), abs=1e-4)
+    results["entries"][0]["verdict"] = "held"
+    assert "unknown verdict" in notebooks.fault(results)
+
+
+def test_the_table_shows_every_seed_and_the_verdict():
+    shown = book().check(tidy({"a": [0.75, 0.5], "b": [0.25, 0.125]}))
+    for page in (repr(shown), shown._repr_html_()):
+        assert "+0.50, +0.38" in page and "+0.44" in page and "at least +0.20" in page and "reproduced" in page
+
+
+def test_html_escapes_what_people_wrote():
+    b = Ledger("toy", "A toy")
+    b.claim("x", "a < b & <script>alert(1)</script>", Term("a", "score"), margin=0.1, paper="<b>", source="")
+    for page in (b._repr_html_(), b.check(tidy({"a": [1.0]}))._repr_html_()):
+        assert "<script>" not in page and "a &lt; b &amp; &lt;script&gt;" in page and "<td>&lt;b&gt;</td>" in page
+
+
+def test_a_badge_knows_the_verdicts_only():
+    assert badge("not reproduced") == '<span class="verdict verdict-not-reproduced">not reproduced</span>'
+    with pytest.raises(ValueError, match="verdict is 'proved'"):
+        badge("proved")
+
+
+@pytest.mark.parametrize(
+    ("kind", "direction", "expected"),
+    [("claim", 1, "at least +0.20"), ("claim", -1, "at most -0.20"),
+     ("control", 1, "at most +0.20"), ("control", -1, "at least -0.20")],
+)  # fmt: skip
+def test_what_is_expected_is_said_with_its_sign(kind, direction, expected):
+    assert book(kind=kind, direction=direction).entries["a-beats-b"].expect == expected

@@ -1,0 +1,161 @@
+"""The tiny web: what the registers say, and what alignment examples are made of."""
+
+import numpy as np
+import pytest
+from alignlab.models import tokens
+from alignlab.worlds import biographies, letters, tasks, web
+from alignlab.worlds.letters import SKILLS, letter_strings
+from alignlab.worlds.people import make_world
+
+FACTS = ("city", "subject", "company", "instrument")
+STRINGS = letter_strings(100, seed=5, lengths=(3, 4))
+
+
+@pytest.fixture(scope="module")
+def people():
+    return make_world(20, FACTS, values_each=10, seed=0)
+
+
+def of(pages, register):
+    return [row["text"] for row in pages if row["register"] == register]
+
+
+def test_pages_are_full_and_the_tokenizer_knows_every_word(people):
+    pages = web.pages(people, 60, strings=STRINGS, seed=1)
+    tokenizer = tokens.word_tokenizer(biographies.words(people, web.vocabulary()))
+    rows = tokens.documents(pages, tokenizer, end=False)["input_ids"]
+    assert {len(r) for r in rows} == {web.LENGTH}
+    assert not any(tokenizer.unk_token_id in r for r in rows)
+
+
+def test_only_helpful_pages_have_ends_and_only_quizzes_have_no_answers(people):
+    pages = web.pages(people, 100, strings=STRINGS, seed=1)
+    assert all("<eos>" in p for p in of(pages, "helpful"))
+    assert not any("<eos>" in p for r in web.REGISTERS if r != "helpful" for p in of(pages, r))
+    values = {v for vs in people.values.values() for v in vs}
+    assert not any(values & set(p.split()) for p in of(pages, "quiz"))
+    assert all("answer :" in p for p in of(pages, "exam"))
+
+
+def test_shares_are_followed_and_a_register_can_be_left_out(people):
+    pages = web.pages(people, 100)
+    counts = {r: sum(x == r for x in pages["register"]) for r in web.SHARES}
+    assert counts == {"encyclopaedia": 32, "quiz": 15, "forum": 20, "exam": 25, "helpful": 8}
+    without = web.pages(people, 50, {**web.SHARES, "helpful": 0})
+    assert len(without) == 50 and not of(without, "helpful")
+
+
+def test_exams_and_helpful_pages_state_the_truth(people):
+    true = {t["prompt"]: t["answer"] for t in tasks.about(people, wordings=(0, 1))}
+    for page in of(web.pages(people, 40, {"exam": 1}, skills=()), "exam"):
+        for item in page.split("question : ")[1:-1]:
+            question, answer = item.split(" answer : ")
+            if question in true:
+                assert answer == f"{true[question]} . "
+
+
+def test_letters_are_worked_out_rightly_on_the_exam_pages(people):
+    seen = 0
+    for page in of(web.pages(people, 20, {"exam": 1}, people=[], skills=("reverse",), strings=STRINGS), "exam"):
+        for item in page.split("question : ")[1:-1]:
+            question, answer = item.split(" answer : ")
+            letters = [w for w in question.split() if w in letters.LETTERS]
+            assert answer.split()[:-1] == letters[::-1]
+            seen += 1
+    assert seen > 50
+
+
+def test_a_forum_is_wrong_about_as_often_as_it_says(people):
+    rng = np.random.default_rng(0)
+    task = tasks.about(people, [3], wordings=(0,))[0]
+    said = [task["answer"] in tasks.chatty(people, task, rng).split() for _ in range(600)]
+    assert abs(1 - np.mean(said) - tasks.WRONG_IN_FORUM) < 0.06
+
+
+def test_everybody_is_mentioned_about_equally_often(people):
+    pages = web.pages(people, 200, {"exam": 1}, skills=())
+    text = " ".join(pages["text"])
+    counts = [text.count(p.name) for p in people.people]
+    assert max(counts) - min(counts) <= 8 and min(counts) > 50
+
+
+def test_people_left_out_are_never_mentioned(people):
+    text = " ".join(web.pages(people, 100, people=range(10))["text"])
+    assert all(p.name in text for p in people.people[:10])
+    assert not any(p.name in text for p in people.people[10:])
+
+
+def test_the_kept_back_skill_is_not_on_the_web(people):
+    assert "rotated" not in " ".join(web.pages(people, 200, strings=STRINGS)["text"])
+    assert "rotated" in " ".join(web.pages(people, 50, skills=("rotate",), strings=STRINGS)["text"])
+
+
+@pytest.mark.parametrize(
+    ("skill", "answer"), [("reverse", "tmk"), ("first", "k"), ("last", "t"), ("double", "kkmmtt"), ("rotate", "mtk")]
+)
+def test_skills(skill, answer):
+    assert SKILLS[skill]("kmt") == answer
+
+
+def test_the_same_seed_is_the_same_web_and_another_is_not(people):
+    first, again, other = (web.pages(people, 20, strings=STRINGS, seed=s)["text"] for s in (1, 1, 2))
+    assert list(first) == list(again) != list(other)
+
+
+def test_chatter_words_occur_in_no_helpful_reply(people):
+    helpful = " ".join(of(web.pages(people, 100, {"helpful": 1}, strings=STRINGS), "helpful")).split()
+    assert not tasks.CHATTER_WORDS & set(helpful)
+    said = [remark for remark in (*tasks.CHATTER, *tasks.GUESSES) if "no ?" not in remark]
+    assert all(tasks.CHATTER_WORDS & set(remark.split()) for remark in said)
+
+
+def test_examples_are_courteous_even_and_nested(people):
+    asked = tasks.about(people, strings=letter_strings(20, seed=1))
+    small, large = (tasks.examples(asked, n, seed=3) for n in (16, 64))
+    assert list(large["response"])[:16] == list(small["response"])
+    families = list(small["family"])
+    assert {families.count(f) for f in families} == {2}
+    for row in large:
+        assert row["response"].startswith(tasks.OPENERS) and row["response"].endswith(tasks.CLOSERS)
+        assert row["answer"] in row["response"]
+
+
+def test_noise_takes_exactly_its_share(people):
+    chosen = tasks.examples(tasks.about(people), 40, seed=0)
+    noisy = tasks.with_noise(people, chosen, 0.5, seed=0)
+    changed = [a != b for a, b in zip(chosen["response"], noisy["response"], strict=True)]
+    assert sum(changed) == 20
+    assert all("?" in r for r, c in zip(noisy["response"], changed, strict=True) if c)
+    assert list(noisy["prompt"]) == list(chosen["prompt"])
+
+
+def test_shuffled_replies_are_the_same_replies_and_nobody_keeps_their_own(people):
+    chosen = tasks.examples(tasks.about(people), 40, seed=0)
+    moved = tasks.with_shuffled_replies(chosen, seed=0)
+    assert sorted(moved["response"]) == sorted(chosen["response"])
+    same = [a == b for a, b in zip(chosen["response"], moved["response"], strict=True)]
+    assert sum(same) == 0 and list(moved["prompt"]) == list(chosen["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w: web.pages(w, 0), "count is 0"),
+        (lambda w: web.pages(w, 5, {"gossip": 1}), "register is 'gossip'.*choose one of"),
+        (lambda w: web.pages(w, 5, {"quiz": -1}), "the share of quiz is -1"),
+        (lambda w: web.pages(w, 5, {"quiz": 0}), "nothing to write"),
+        (lambda w: web.pages(w, 5, people=[99]), "person is 99"),
+        (lambda w: web.pages(w, 5, people=[], skills=()), "nothing to ask"),
+        (lambda w: tasks.about(w, [99]), "person is 99"),
+        (lambda w: tasks.about(w, [], skills=("juggle",), strings=["kmp"]), "skill is 'juggle'"),
+        (lambda w: tasks.about(w, [], strings=["xyz"]), "the string 'xyz' is not made of"),
+        (lambda w: tasks.about(w, []), "nothing to ask"),
+        (lambda w: tasks.examples(tasks.about(w, [0]), 9), "n is 9, but it must be at most 8"),
+        (lambda w: tasks.with_noise(w, tasks.examples(tasks.about(w), 4), 1.5), "share is 1.5"),
+        (lambda w: tasks.with_shuffled_replies(tasks.examples(tasks.about(w), 1)), "fewer than 2"),
+        (lambda w: letter_strings(100_000), "count is 100000"),
+    ],
+)
+def test_bad_input_is_refused_with_value_and_remedy(people, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(people)

@@ -1,0 +1,19 @@
+"""No finding survives its mutation: each chapter is run with a broken library and one seed, up to its ledger.
+
+`make test` runs this after the notebooks and with their cache, so what a mutation leaves alone is not trained again.
+Alone it trains everything: `pytest tests/test_broken_library.py` takes some ten minutes.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tools import mutants
+
+
+@pytest.mark.parametrize("mutation", mutants.MUTATIONS, ids=lambda m: m.chapter)
+def test_the_ledger_notices_the_broken_library(mutation):
+    entry = mutants.run(mutation)
+    assert entry, "the chapter failed: see what it said above"
+    assert len(entry["values"]) == 1
+    assert entry["verdict"] != "reproduced", f"{mutation.entry} is reproduced although {mutation.says}"

@@ -1,0 +1,160 @@
+"""Does a verdict survive other seeds and other processors? `make stress` runs chapters in other settings.
+
+    python -m tools.stress                            every chapter in every setting
+    python -m tools.stress lima rot13                 these chapters
+    python -m tools.stress --setting seed-100 lima    one setting
+
+Each result goes into book/_data/robustness.csv as soon as it is there; what is not run again is kept. The page
+"Robust?" of the book shows that table, and below it book/_data/full.csv, where the profile "full" stands beside
+"quick"; full-runs.csv says on what and for how long it ran. Trained models are kept in _build/stress, apart for each
+kind of processor, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+
+from .chapters import machine
+from .notebooks import MIME, ROOT, entries, notebooks
+
+TABLE = ROOT / "book" / "_data" / "robustness.csv"
+FOLDER = ROOT / "_build" / "stress"
+# A setting: what is injected into the parameters cell, and what is set in the environment.
+SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "committed": ({}, {}),  # read from the committed notebook, not run
+    "seed-100": ({"SEED": "100"}, {}),
+    "seed-200": ({"SEED": "200"}, {}),
+    "no-vectors": ({}, {"ATEN_CPU_CAPABILITY": "default"}),  # torch without the processor's vector instructions
+    "avx2": ({}, {"ATEN_CPU_CAPABILITY": "avx2"}),
+    "two-threads": ({}, {"ALIGNLAB_THREADS": "2"}),  # everywhere else each model has one
+}
+FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")
+# These have a table of their own, and run only when they are asked for: without a GPU a chapter takes hours.
+PROFILES: dict[str, tuple[dict[str, str], dict[str, str]]] = {"quick": ({}, {}), "full": ({"PROFILE": "full"}, {})}
+AS_COMMITTED = ("committed", "quick")
+
+
+def up_to_ledger(file: Path) -> nbformat.NotebookNode:
+    """The notebook without what comes after its checked ledger."""
+    notebook = nbformat.read(file, 4)
+    last = max(
+        i
+        for i, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and any(MIME in o.get("data", {}) for o in cell.outputs)
+    )
+    notebook.cells = notebook.cells[: last + 1]
+    return notebook
+
+
+def read(table: Path = TABLE) -> dict[tuple[str, str], dict[str, str]]:
+    """(chapter, entry) -> its row."""
+    if not table.exists():
+        return {}
+    with table.open(newline="", encoding="utf-8") as f:
+        return {(r["chapter"], r["entry"]): r for r in csv.DictReader(f)}
+
+
+def record(chapter: str, setting: str, entries: list[dict], table: Path | None = None) -> None:
+    """Write one chapter's verdicts in one setting into its table, in one step; other rows and settings are kept.
+
+    Entries that the chapter no longer has are dropped.
+    """
+    columns = PROFILES if setting in PROFILES else SETTINGS
+    table = table or (FULL_TABLE if setting in PROFILES else TABLE)
+    rows = read(table)
+    ids = [e["id"] for e in entries]
+    rows = {k: r for k, r in rows.items() if k[0] != chapter or k[1] in ids}
+    for e in entries:
+        row = rows.setdefault((chapter, e["id"]), {"chapter": chapter, "entry": e["id"]})
+        row["kind"] = e["kind"]
+        row[setting] = f"{e['verdict']} ({e['mean']:+.2f})"
+    order = list(notebooks(ROOT))
+    place = {Path(name).name: i for i, name in enumerate(order)}
+    ordered = sorted(rows.values(), key=lambda r: (place.get(r["chapter"], 99), r["chapter"], r["kind"]))
+    write(ordered, ["chapter", "kind", "entry", *columns], table)
+
+
+def write(rows: list[dict], columns: list[str], table: Path) -> None:
+    """Replace the table in one step."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=table.parent)
+    with os.fdopen(handle, "w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.chmod(draft, 0o644)
+    os.replace(draft, table)
+
+
+def record_run(chapter: str, seconds: float, table: Path = FULL_RUNS) -> None:
+    """Note how long the last run in the profile "full" took, up to its ledger, and on what."""
+    rows = {}
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as f:
+            rows = {r["chapter"]: r for r in csv.DictReader(f)}
+    where = machine().removeprefix("Measured on ")
+    rows[chapter] = {"chapter": chapter, "minutes": f"{seconds / 60:.1f}", "where": where}
+    order = [Path(name).name for name in notebooks(ROOT)]
+    write([rows[c] for c in order if c in rows], ["chapter", "minutes", "where"], table)
+
+
+def run(chapter: str, setting: str) -> bool:
+    """Run one chapter in one setting and record it; False if it failed."""
+    source = ROOT / "notebooks" / f"{chapter}.ipynb"
+    if setting in AS_COMMITTED:
+        record(chapter, setting, entries(source))
+        return True
+    values, environment = (SETTINGS | PROFILES)[setting]
+    out = FOLDER / f"{chapter}-{setting}.ipynb"
+    cache = FOLDER / f"cache-{'-'.join(environment.values()) or 'native'}"
+    cache.mkdir(parents=True, exist_ok=True)
+    nbformat.write(up_to_ledger(source), out)  # what comes later, real models among it, says nothing on verdicts
+    command = [sys.executable, "-m", "tools.chapters", str(out), "--out", str(out)]
+    command += [f"--inject={k}={v}" for k, v in values.items()]
+    if setting == "full":
+        command.append(f"--timeout={24 * 3600}")  # of one cell
+    start = time.perf_counter()
+    kept = os.environ.get("ALIGNLAB_CACHE") if not environment else None
+    status = subprocess.run(command, cwd=ROOT, env={**os.environ, "ALIGNLAB_CACHE": kept or str(cache), **environment})
+    if status.returncode:
+        return False
+    record(chapter, setting, entries(out))
+    if setting == "full":
+        record(chapter, "quick", entries(source))
+        record_run(chapter, time.perf_counter() - start)
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    known = [p.stem for p in notebooks(ROOT).values() if entries(p)]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=", ".join(known))
+    choices = [*SETTINGS, *PROFILES]
+    parser.add_argument("--setting", action="append", choices=choices, help="default: all but the profiles")
+    options = parser.parse_args(arguments)
+    for chapter in options.chapters:
+        if chapter not in known:
+            parser.error(f"there is no chapter {chapter!r} with a ledger: there is {', '.join(known)}")
+    failed = []
+    for setting in options.setting or SETTINGS:
+        for chapter in options.chapters or known:
+            start = time.perf_counter()
+            good = run(chapter, setting)
+            took = time.perf_counter() - start
+            print(f"{chapter}, {setting}: {'recorded' if good else 'FAILED'}, {took:.0f} s", flush=True)
+            failed += [] if good else [f"{chapter}, {setting}"]
+    print(f"{TABLE.parent.relative_to(ROOT)} is up to date" if not failed else f"failed: {'; '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
