@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
+
+import numpy as np
 
 
 def integer(name: str, value, at_least: int | None = None, at_most: int | None = None) -> int:
@@ -42,3 +45,26 @@ def one_of(name: str, value, choices: Iterable) -> object:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, which is not known: choose one of {', '.join(map(repr, choices))}")
     return value
+
+
+def rng(seed: int, purpose: str, *more: int) -> np.random.Generator:
+    """The stream of random numbers of `seed` for one purpose, such as "web.pages".
+
+    Every place that draws has a stream of its own, named and not numbered, so that no two of them share one by chance
+    and a further draw in one place changes nothing in another.
+
+    Args:
+        more: what else tells streams apart, such as the world or a person's number.
+
+    Raises:
+        TypeError, ValueError: a seed that is no integer, or negative; an empty purpose.
+    """
+    if not isinstance(purpose, str) or not purpose:
+        raise ValueError(f"purpose is {purpose!r}: say in a word what is drawn, such as 'web.pages'")
+    name = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+    return np.random.default_rng([name, *(integer("seed", s, at_least=0) for s in (seed, *more))])
+
+
+def torch_seed(seed: int, purpose: str) -> int:
+    """A seed for torch's generators, from the stream of `seed` for `purpose`."""
+    return int(rng(seed, purpose).integers(2**63 - 1))

@@ -80,7 +80,7 @@ def few_shot(
     groups: dict[object, list[tuple[str, str]]] = defaultdict(list)
     for kind, p, a in zip(_kinds(pool, by), pool["prompt"][:], pool["answer"][:], strict=True):
         groups[kind].append((p, a))
-    rng = np.random.default_rng((check.integer("seed", seed, at_least=0), 8))
+    rng = check.rng(seed, "categories.few_shot")
     texts: list[list[str]] = [[] for _ in range(len(questions))]
     asked = list(zip(_kinds(questions, by), questions["prompt"][:], strict=True))
     for _ in range(prompts):
@@ -163,7 +163,7 @@ def classify(
                 f"the answer {long!r} is not one token: leave one_token=False, so that answers are generated"
             )
         greedy, p = _first_token(model, heads, [t[0] for t in tails for _ in range(prompts)], temperature, batch)
-        drawn = np.random.default_rng((seed, 9)).binomial(samples, p) / samples
+        drawn = check.rng(seed, "categories.first_token").binomial(samples, p) / samples
     else:
         most = max(len(t) for t in tails) + 2 if max_new_tokens is None else max_new_tokens
         most = check.integer("max_new_tokens", most, at_least=1)
@@ -244,7 +244,7 @@ def _generated(model, tokenizer, heads, answers, samples, temperature, end, most
     changes what is counted. So a model of 49,000 tokens is asked for some two rows per prompt, not for 1 + samples.
     """
     right = np.zeros((len(heads), 1 + samples), dtype=bool)
-    generator = torch.Generator(device=model.device).manual_seed(seed)
+    generator = torch.Generator(device=model.device).manual_seed(check.torch_seed(seed, "categories.samples"))
     for rows, common in _batches(heads, max(1, batch // 4)):
         logits, cache = _read(model, [heads[i] for i in rows], common)
         # The open rows: the prompt, what has been said, and which continuations have said it (0 is the greedy one).

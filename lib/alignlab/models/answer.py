@@ -80,7 +80,7 @@ def generate(
     replies = []
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.manual_seed(check.torch_seed(seed, "answer.generate"))
         for start in range(0, len(prompts), batch):
             texts = [prompt_text(p, tokenizer, template) for p in prompts[start : start + batch]]
             if prefill is not None:

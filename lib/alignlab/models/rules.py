@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
@@ -140,7 +139,7 @@ def permuted(rules: Rules, tokenizer: PreTrainedTokenizerBase, seed: int = 0) ->
     others = sorted(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) - set(rules.words))
     if len(others) < len(rules.words):
         raise ValueError(f"there are {len(rules.words)} biases, and only {len(others)} other tokens to move them to")
-    drawn = np.random.default_rng((seed, 8)).choice(len(others), size=len(rules.words), replace=False)
+    drawn = check.rng(seed, "rules.permuted").choice(len(others), size=len(rules.words), replace=False)
     return Rules(
         rules.end, {others[i]: b for i, b in zip(drawn, rules.words.values(), strict=True)}, rules.seen, rules.length
     )

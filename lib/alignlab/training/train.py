@@ -174,7 +174,7 @@ def _batches(rows: Dataset, batch: int, pad: int, seed: int, order: np.ndarray |
     whole = collate(every, pad)
     lengths = np.array([len(r["input_ids"]) for r in every])
     whole = {k: torch.from_numpy(v) for k, v in whole.items()}
-    rng, left = np.random.default_rng((seed, 2)), np.empty(0, dtype=np.int64)
+    rng, left = check.rng(seed, "training.order"), np.empty(0, dtype=np.int64)
     while True:
         while len(left) < batch:
             left = np.concatenate([left, rng.permutation(len(every)) if order is None else order])

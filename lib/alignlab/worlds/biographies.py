@@ -113,7 +113,7 @@ def write(
     for i in people:
         person = world.people[check.integer("person", i, at_least=0, at_most=len(world) - 1)]
         # A stream per person: leaving somebody out changes nobody else's text.
-        rng = np.random.default_rng((seed, world.seed, i))
+        rng = check.rng(seed, "biographies.write", world.seed, i)
         for version in range(presentation.versions):
             wording = {a: int(rng.integers(len(STATEMENTS[a]))) for a in world.attributes}
             order = list(world.attributes)
@@ -149,7 +149,7 @@ def reading_list(corpus: Dataset, exposures: int | Mapping[int, int], seed: int 
         TypeError, ValueError: a number of exposures is no integer, negative, or missing for a person.
     """
     rows = corpus.select_columns(["person", "version"]).to_pandas().sort_values(["person", "version"])
-    rng = np.random.default_rng((seed, 1))
+    rng = check.rng(seed, "biographies.reading_list")
     moments, order = [], []
     for person, versions in rows.groupby("person"):
         if isinstance(exposures, Mapping) and person not in exposures:

@@ -86,7 +86,7 @@ def shares(power: float = 0.6, never: Iterable[int] = (12,)) -> dict[int, float]
 
 def lexicon(seed: int = 0) -> list[str]:
     """The words, the most frequent one first. Which word is frequent is drawn by `seed`: no word is special."""
-    return [WORDS[i] for i in np.random.default_rng((seed, 20)).permutation(len(WORDS))]
+    return [WORDS[i] for i in check.rng(seed, "cipher.lexicon").permutation(len(WORDS))]
 
 
 def task(plain: str, shift: int, form: str = "direct") -> dict:
@@ -143,7 +143,7 @@ def pages(count: int, how: Mapping[int, float], seed: int = 0, *, words: float =
     if not 0 <= check.number("words", words) <= 1:
         raise ValueError(f"words is {words}, but a share lies between 0 and 1")
     check.one_of("form", form, FORMS)
-    rng = np.random.default_rng((seed, 21))
+    rng = check.rng(seed, "cipher.pages")
     listed, zipf = np.array(lexicon(seed)), 1 / np.arange(1, len(WORDS) + 1)
     rows = []
     for shift, n in _whole(how, count).items():
@@ -170,7 +170,7 @@ def exam(
     each = check.integer("each", each, at_least=1)
     kinds = [check.one_of("kind", k, KINDS) for k in kinds]
     listed, quarter = lexicon(seed), len(WORDS) // 4
-    rng = np.random.default_rng((seed, 22))
+    rng = check.rng(seed, "cipher.exam")
     rows = []
     for shift in shifts:
         kept = np.flatnonzero(_kept(check.one_of("shift", shift, SHIFTS)))

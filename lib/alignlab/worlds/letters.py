@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from .. import check
 
 LETTERS = tuple("bcdfghklmnpr")  # consonants only: none of them is also a word
@@ -33,7 +31,7 @@ def letter_strings(count: int, seed: int = 0, lengths: tuple[int, ...] = (4,)) -
     known = sum(math.perm(len(LETTERS), n) for n in set(lengths))
     if count > known // 2:
         raise ValueError(f"count is {count}, but there are {known} such strings: ask for at most half, or longer ones")
-    rng = np.random.default_rng((seed, 3))
+    rng = check.rng(seed, "letters.strings")
     found: dict[str, None] = {}
     while len(found) < count:
         found["".join(rng.permutation(LETTERS)[: rng.choice(lengths)])] = None

@@ -131,7 +131,7 @@ def make_world(
     if len(set(attributes)) < len(attributes):
         raise ValueError(f"attributes names one twice: {attributes}")
 
-    rng = np.random.default_rng(seed)
+    rng = check.rng(seed, "people")
     names, pronouns = _names(people, rng)
     values = {a: VALUES[a][:values_each] for a in attributes}
     drawn = {a: rng.integers(len(v), size=people) for a, v in values.items()}

@@ -123,16 +123,16 @@ def _wrong(world: World, task: Mapping, rng: np.random.Generator) -> str:
     return spell("".join(rng.choice(LETTERS, size=len(task["answer"].split()))))
 
 
-def examples(asked: Dataset, n: int, seed: int = 0) -> Dataset:
+def examples(asked: Dataset, n: int, seed: int = 0, purpose: str = "tasks.examples") -> Dataset:
     """`n` different examples to align a model with: tasks with courteous responses, the families as even as can be.
 
-    Smaller sets are the beginnings of larger ones with the same seed.
+    Smaller sets are the beginnings of larger ones with the same seed and purpose (see `check.rng`).
 
     Raises:
         ValueError: n is more than there are tasks.
     """
     n = check.integer("n", n, at_least=1, at_most=len(asked))
-    rng = np.random.default_rng((seed, 5))
+    rng = check.rng(seed, purpose)
     families = np.asarray(asked["family"][:])
     shuffled = rng.permutation(len(asked))
     turn = np.empty(len(asked))  # the first task of every family, then the second of every family, ...
@@ -154,7 +154,7 @@ def with_noise(world: World, chosen: Dataset, share: float, seed: int = 0) -> Da
     share = check.number("share", share, at_least=0)
     if share > 1:
         raise ValueError(f"share is {share}, but it must be at most 1")
-    rng = np.random.default_rng((seed, 6))
+    rng = check.rng(seed, "tasks.with_noise")
     noisy = set(rng.permutation(len(chosen))[: round(share * len(chosen))].tolist())
     prompts = chosen["prompt"][:]  # datasets 4.0 does not take numpy's integers
     responses = [
@@ -168,7 +168,7 @@ def with_shuffled_replies(chosen: Dataset, seed: int = 0) -> Dataset:
     """The same prompts and the same responses, but every response belongs to another prompt: manner without content."""
     if len(chosen) < 2:
         raise ValueError(f"there is {len(chosen)} example: with fewer than 2 no response can change its place")
-    ring = np.random.default_rng((seed, 7)).permutation(len(chosen))
+    ring = check.rng(seed, "tasks.with_shuffled_replies").permutation(len(chosen))
     moved = np.empty(len(chosen), dtype=int)
     moved[ring] = np.roll(ring, 1)  # one ring through all examples: nobody keeps their own
     replies = chosen["response"][:]

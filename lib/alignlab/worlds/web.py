@@ -129,7 +129,7 @@ def pages(
         number[n] += 1
     rows: dict[str, list] = {"text": [], "register": []}
     for name, n in number.items():
-        rng = np.random.default_rng((seed, world.seed, 10 + list(REGISTERS).index(name)))
+        rng = check.rng(seed, f"web.{name}", world.seed)
         stream = REGISTERS[name](world, _deal(world, people, skills if strings else (), strings, skill_share, rng), rng)
         for _ in range(n):
             words: list[str] = []
@@ -137,7 +137,7 @@ def pages(
                 words += next(stream).split()
             rows["text"].append(" ".join(words[: length - 1]))
             rows["register"].append(name)
-    order = np.random.default_rng((seed, world.seed, 4)).permutation(count)
+    order = check.rng(seed, "web.order", world.seed).permutation(count)
     return Dataset.from_dict({c: [v[i] for i in order] for c, v in rows.items()})
 
 
