@@ -9,7 +9,7 @@ import pytest
 from alignlab.measure import knowledge, score
 from alignlab.models.answer import reply
 from alignlab.models.llama import make_model
-from alignlab.models.tokens import documents, replies
+from alignlab.models.tokens import character_tokenizer, documents, replies
 from alignlab.training.train import PRETRAIN, train
 from alignlab.worlds import cipher
 from datasets import Dataset
@@ -87,7 +87,7 @@ def test_wrong_shares_are_refused(arguments, error, said):
 
 
 def test_every_character_is_a_token_and_comes_back():
-    tok = cipher.tokenizer()
+    tok = character_tokenizer(cipher.CHARACTERS)
     ids = tok("13uryyb= hello")["input_ids"]
     assert len(ids) == 1 + 13 and tok.unk_token_id not in ids and ids[0] == tok.bos_token_id
     assert tok.decode(ids, skip_special_tokens=True) == "13uryyb=hello"
@@ -262,7 +262,7 @@ def test_a_real_model_is_shown_the_task_in_words():
 
 
 def test_a_tiny_model_learns_a_shift_it_meets_and_not_one_it_never_meets():
-    tok = cipher.tokenizer()
+    tok = character_tokenizer(cipher.CHARACTERS)
     model = make_model(tok, width=32, depth=2, seed=0)
     met = Dataset.from_list([cipher.task(a + b + "aa", 1) for a in "abc" for b in "abc"])
     train(model, replies(met, tok, template=False), 100, PRETRAIN.but(batch=9), seed=0)
@@ -274,7 +274,7 @@ def test_a_tiny_model_learns_a_shift_it_meets_and_not_one_it_never_meets():
 
 
 def test_pages_are_documents_too():
-    tok = cipher.tokenizer()
+    tok = character_tokenizer(cipher.CHARACTERS)
     written = cipher.pages(3, UNIFORM)
     for row, page in zip(documents(written, tok)["input_ids"], written, strict=True):
         assert tok.decode(row, skip_special_tokens=True) == page["prompt"] + page["response"]

@@ -6,6 +6,7 @@ from alignlab.models import tokens
 from alignlab.worlds import biographies, letters, tasks, web
 from alignlab.worlds.letters import SKILLS, letter_strings
 from alignlab.worlds.people import make_world
+from alignlab.worlds.words import BOS, EOS
 
 FACTS = ("city", "subject", "company", "instrument")
 STRINGS = letter_strings(100, seed=5, lengths=(3, 4))
@@ -46,12 +47,21 @@ def test_shares_are_followed_and_a_register_can_be_left_out(people):
 
 
 def test_exams_and_helpful_pages_state_the_truth(people):
-    true = {t["prompt"]: t["answer"] for t in tasks.about(people, wordings=(0, 1))}
+    true = {t["prompt"]: t for t in tasks.about(people, wordings=(0, 1))}
+    checked = {"exam": 0, "helpful": 0}
     for page in of(web.pages(people, 40, {"exam": 1}, skills=()), "exam"):
-        for item in page.split("question : ")[1:-1]:
+        for item in page.split("question : ")[1:-1]:  # the last one may be cut off
             question, answer = item.split(" answer : ")
             if question in true:
-                assert answer == f"{true[question]} . "
+                assert answer == f"{true[question]['answer']} . "
+                checked["exam"] += 1
+    for page in of(web.pages(people, 40, {"helpful": 1}, skills=()), "helpful"):
+        for item in page.split(f" {EOS} {BOS} ")[:-1]:
+            question, reply = item.split(" ? ", 1)
+            if (task := true.get(f"{question} ?")) is not None:
+                assert task["response"] in reply
+                checked["helpful"] += 1
+    assert checked["exam"] > 50 and checked["helpful"] > 50
 
 
 def test_letters_are_worked_out_rightly_on_the_exam_pages(people):
@@ -59,8 +69,8 @@ def test_letters_are_worked_out_rightly_on_the_exam_pages(people):
     for page in of(web.pages(people, 20, {"exam": 1}, people=[], skills=("reverse",), strings=STRINGS), "exam"):
         for item in page.split("question : ")[1:-1]:
             question, answer = item.split(" answer : ")
-            letters = [w for w in question.split() if w in letters.LETTERS]
-            assert answer.split()[:-1] == letters[::-1]
+            given = [w for w in question.split() if w in letters.LETTERS]
+            assert answer.split()[:-1] == given[::-1]
             seen += 1
     assert seen > 50
 
@@ -73,10 +83,10 @@ def test_a_forum_is_wrong_about_as_often_as_it_says(people):
 
 
 def test_everybody_is_mentioned_about_equally_often(people):
-    pages = web.pages(people, 200, {"exam": 1}, skills=())
+    pages = web.pages(people, 800, {"exam": 1}, skills=())
     text = " ".join(pages["text"])
     counts = [text.count(p.name) for p in people.people]
-    assert max(counts) - min(counts) <= 8 and min(counts) > 50
+    assert max(counts) - min(counts) <= 0.08 * np.mean(counts) and min(counts) > 200
 
 
 def test_people_left_out_are_never_mentioned(people):
