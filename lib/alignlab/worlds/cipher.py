@@ -15,6 +15,7 @@ import numpy as np
 from datasets import Dataset
 
 from .. import check
+from .shares import whole
 
 CHARACTERS = ("0123456789=", ALPHABET)  # what a page is made of, for `tokens.character_tokenizer`
 SHIFTS = tuple(range(1, 26))
@@ -138,15 +139,14 @@ def pages(count: int, how: Mapping[int, float], seed: int = 0, *, words: float =
     Returns:
         A Dataset with `text`, `prompt`, `response`, `plain`, `shift` and `kind` ("word" or "random"), in random order.
     """
-    count = check.integer("count", count, at_least=1)
-    check.integer("seed", seed, at_least=0)
+    number = whole(how, count, "shift", SHIFTS)
     if not 0 <= check.number("words", words) <= 1:
         raise ValueError(f"words is {words}, but a share lies between 0 and 1")
     check.one_of("form", form, FORMS)
     rng = check.rng(seed, "cipher.pages")
     listed, zipf = np.array(lexicon(seed)), 1 / np.arange(1, len(WORDS) + 1)
     rows = []
-    for shift, n in _whole(how, count).items():
+    for shift, n in number.items():
         p = zipf * ~_kept(shift)
         n_words = int(rng.binomial(n, words))
         plains = [*rng.choice(listed, size=n_words, p=p / p.sum()).tolist(), *_strings(n - n_words, rng)]
@@ -190,21 +190,6 @@ def _kept(shift: int) -> np.ndarray:
 
 def _strings(count: int, rng: np.random.Generator) -> list[str]:
     return ["".join(rng.choice(list(ALPHABET), size=n)) for n in rng.choice(LENGTHS, size=count)]
-
-
-def _whole(how: Mapping[int, float], count: int) -> dict[int, int]:
-    """Shares as numbers of pages that add up to `count`, by largest remainders."""
-    for shift, share in how.items():
-        check.one_of("shift", shift, SHIFTS)
-        check.number(f"the share of shift {shift}", share, at_least=0)
-    total = sum(how.values())
-    if total <= 0:
-        raise ValueError(f"the shares {dict(how)} leave nothing to write: give at least one shift a share")
-    exact = {k: count * s / total for k, s in how.items()}
-    number = {k: int(e) for k, e in exact.items()}
-    for k in sorted(exact, key=lambda k: number[k] - exact[k])[: count - sum(number.values())]:
-        number[k] += 1
-    return number
 
 
 def few_shot(cipher: str, shift: int, example: str = "Stay here!") -> str:

@@ -98,10 +98,6 @@ class World:
     def __len__(self) -> int:
         return len(self.people)
 
-    def chance(self, attribute: str) -> float:
-        """The accuracy of guessing one value for everybody, in 0..1."""
-        return 1 / len(self.values[attribute])
-
 
 def make_world(
     people: int = 400, attributes: tuple[str, ...] = ATTRIBUTES, values_each: int = 40, seed: int = 0

@@ -22,6 +22,7 @@ from .. import check
 from .biographies import QUESTIONS, STATEMENTS, sentence
 from .letters import COUNTS, KNOWN_SKILLS, LETTERS, SKILL_ENTRIES, SKILL_QUESTIONS, SKILL_STATEMENTS, SKILLS, spell
 from .people import World
+from .shares import whole
 from .tasks import (
     CHATTER,
     CLOSERS,
@@ -36,6 +37,7 @@ from .tasks import (
 from .words import BOS, EOS
 
 LENGTH = 96  # tokens on a page
+SKILL_SHARE = 0.5  # of the questions: those about letters
 
 
 def encyclopaedia(world: World, asked: Iterator[dict], rng: np.random.Generator) -> Iterator[str]:
@@ -88,7 +90,6 @@ def pages(
     people: Iterable[int] | None = None,
     skills: Sequence[str] = KNOWN_SKILLS,
     strings: Sequence[str] = (),
-    skill_share: float = 0.5,
     length: int = LENGTH,
     seed: int = 0,
 ) -> Dataset:
@@ -102,7 +103,6 @@ def pages(
             otherwise, to write another web.
         people: who is mentioned; default: everybody.
         strings: what the skills are shown on; without any, nothing is said about letters.
-        skill_share: the share of questions that are about letters.
 
     Returns:
         A Dataset with `text` and `register`, in random order. `tokens.documents(..., end=False)` makes rows of it.
@@ -110,27 +110,16 @@ def pages(
     Raises:
         ValueError: an unknown register, a negative share, or shares that are all zero.
     """
-    count = check.integer("count", count, at_least=1)
+    number = whole(shares, count, "register", REGISTERS)
     length = check.integer("length", length, at_least=2)
-    for name, share in shares.items():
-        check.one_of("register", name, REGISTERS)
-        check.number(f"the share of {name}", share, at_least=0)
-    total = sum(shares.values())
-    if total <= 0:
-        raise ValueError(f"the shares {dict(shares)} leave nothing to write: give at least one register a share")
     people = range(len(world)) if people is None else people
     people = [check.integer("person", i, at_least=0, at_most=len(world) - 1) for i in people]
     if not people and not (skills and strings):
         raise ValueError("there is nothing to ask: name at least one person, or a skill and a string")
-    # Largest remainders: the numbers of pages follow the shares as closely as whole numbers can.
-    exact = {n: count * s / total for n, s in shares.items()}
-    number = {n: int(e) for n, e in exact.items()}
-    for n in sorted(exact, key=lambda n: number[n] - exact[n])[: count - sum(number.values())]:
-        number[n] += 1
     rows: dict[str, list] = {"text": [], "register": []}
     for name, n in number.items():
         rng = check.rng(seed, f"web.{name}", world.seed)
-        stream = REGISTERS[name](world, _deal(world, people, skills if strings else (), strings, skill_share, rng), rng)
+        stream = REGISTERS[name](world, _deal(world, people, skills if strings else (), strings, rng), rng)
         for _ in range(n):
             words: list[str] = []
             while len(words) < length - 1:
@@ -141,11 +130,11 @@ def pages(
     return Dataset.from_dict({c: [v[i] for i in order] for c, v in rows.items()})
 
 
-def _deal(world, people, skills, strings, skill_share, rng) -> Iterator[dict]:
+def _deal(world, people, skills, strings, rng) -> Iterator[dict]:
     """Endless questions: facts from a shuffled deck of all of them, in a random wording; skills on random strings."""
     deck: list = []
     while True:
-        if skills and (not people or rng.random() < skill_share):
+        if skills and (not people or rng.random() < SKILL_SHARE):
             skill = skills[rng.integers(len(skills))]
             s = strings[rng.integers(len(strings))]
             entry = " ".join(SKILL_ENTRIES[k].format(s=spell(s), a=spell(SKILLS[k](s))) for k in skills)
@@ -160,7 +149,7 @@ def _deal(world, people, skills, strings, skill_share, rng) -> Iterator[dict]:
 
 
 def vocabulary() -> list[str]:
-    """Texts with every word that a page can hold beyond the words of its world; for `tokens.world_tokenizer`."""
+    """Texts with every word that a page can hold beyond the words of its world; for `tokens.word_tokenizer`."""
     questions = [q for forms in SKILL_QUESTIONS.values() for q in forms]
     statements = [*SKILL_STATEMENTS.values(), *SKILL_ENTRIES.values()]
     remarks = [*OPENERS, *CLOSERS, *GUESSES, *CHATTER]
