@@ -152,7 +152,7 @@ def test_shuffled_replies_are_the_same_replies_and_nobody_keeps_their_own(people
     [
         (lambda w: web.pages(w, 0), "count is 0"),
         (lambda w: web.pages(w, 5, {"gossip": 1}), "register is 'gossip'.*choose one of"),
-        (lambda w: web.pages(w, 5, {"quiz": -1}), "the share of quiz is -1"),
+        (lambda w: web.pages(w, 5, {"quiz": -1}), "the share of register quiz is -1"),
         (lambda w: web.pages(w, 5, {"quiz": 0}), "nothing to write"),
         (lambda w: web.pages(w, 5, people=[99]), "person is 99"),
         (lambda w: web.pages(w, 5, people=[], skills=()), "nothing to ask"),

@@ -20,7 +20,7 @@ def whole(shares: Mapping, count: int, what: str, known: Iterable) -> dict:
     count, known = check.integer("count", count, at_least=1), list(known)
     for name, share in shares.items():
         check.one_of(what, name, known)
-        check.number(f"the share of {name}", share, at_least=0)
+        check.number(f"the share of {what} {name}", share, at_least=0)
     total = sum(shares.values())
     if total <= 0:
         raise ValueError(f"the shares {dict(shares)} leave nothing to write: give at least one {what} a share")
