@@ -10,6 +10,7 @@ from alignlab.models.llama import make_model
 from alignlab.training.train import train
 from alignlab.worlds import biographies, web
 from alignlab.worlds.biographies import Presentation
+from alignlab.worlds.tasks import exam_form
 from datasets import Dataset
 
 
@@ -95,7 +96,7 @@ def test_knowledge_is_what_would_follow_the_exam_form(asked):
     world, tasks = asked
     known = tasks.select([0])
     tokenizer = tokens.word_tokenizer(biographies.words(world, web.vocabulary()))
-    page = Dataset.from_dict({"text": [f"{tasks.exam_form(known['prompt'][0])} {known['answer'][0]} ."]})
+    page = Dataset.from_dict({"text": [f"{exam_form(known['prompt'][0])} {known['answer'][0]} ."]})
     model = make_model(tokenizer, 32, 1)
     train(model, tokens.documents(page, tokenizer, end=False), 60)
     table = knowledge.exam(model, tokenizer, tasks)
