@@ -6,10 +6,34 @@ them (a scale, a soft cap, a bias) is in them, with every family of causal model
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from joblib import cpu_count
 from transformers import PreTrainedModel
 
 from .tokens import IGNORE
+
+LARGE = 20_000_000  # parameters: from here on a second thread is worth its waiting
+
+
+@contextmanager
+def all_cores(model: torch.nn.Module) -> Iterator[None]:
+    """Inside the block torch computes with all cores if `model` is a large one, and afterwards as before.
+
+    A chapter computes with one thread, which suits its tiny models: for them threads mostly wait for each other. Blocks
+    may be nested, and left by an exception.
+    """
+    before = torch.get_num_threads()
+    if sum(p.numel() for p in model.parameters()) < LARGE or before == cpu_count():
+        yield
+        return
+    torch.set_num_threads(cpu_count())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def logits(model: PreTrainedModel, input_ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -23,7 +47,8 @@ def logits(model: PreTrainedModel, input_ids: torch.Tensor, at: torch.Tensor) ->
         (N, V) for the N marked places, row by row.
     """
     columns = at.any(0).nonzero()[:, 0]  # (K,): the head is applied only where some row asks
-    out = model(input_ids=input_ids, use_cache=False, logits_to_keep=columns).logits  # (B, K, V)
+    with all_cores(model):
+        out = model(input_ids=input_ids, use_cache=False, logits_to_keep=columns).logits  # (B, K, V)
     return out[at[:, columns]].float()
 
 
