@@ -283,5 +283,5 @@ def test_a_loss_that_is_not_finite_is_reported_also_at_the_end(tiny, rows, broke
 def test_fine_tuning_teaches_eight_questions(tiny, world, tokenizer):
     pairs = biographies.questions(world).select(range(8))
     assert exact_match(tiny, tokenizer, pairs)["correct"].mean() < 0.5
-    train(tiny, tokens.replies(pairs, tokenizer), 120, FINETUNE.but(batch=8, lr=1e-2))
+    train(tiny, tokens.replies(pairs, tokenizer), 160, FINETUNE.but(batch=8, lr=3e-3))
     assert exact_match(tiny, tokenizer, pairs)["correct"].mean() == 1.0
