@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import check
 from ..models.answer import Reply, generate
-from ..models.tokens import collate, prompt_text
+from ..models.tokens import collate, prompt_ids
 
 KINDS = ("unshifted", "marginal", "shifted")
 
@@ -145,7 +145,7 @@ def _logits(
     template: bool,
 ) -> torch.Tensor:
     """What the model expects at each token of the replies, given prompt and the tokens before: (N, V), on the CPU."""
-    heads = tokenizer([prompt_text(p, tokenizer, template) for p in prompts], add_special_tokens=False)["input_ids"]
+    heads = prompt_ids(prompts, tokenizer, template)
     rows = [{"input_ids": [*h, *r.tokens], "labels": []} for h, r in zip(heads, replies, strict=True)]
     ids = torch.from_numpy(collate(rows, model.config.pad_token_id or 0)["input_ids"]).to(model.device)
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
