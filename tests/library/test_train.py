@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 from alignlab.measure.knowledge import exact_match
-from alignlab.models import tokens
+from alignlab.models import read, tokens
 from alignlab.models.llama import make_model, parameters
 from alignlab.models.tokens import IGNORE
+from alignlab.training.losses import next_token
 from alignlab.training.muon import orthogonalise
-from alignlab.training.train import FINETUNE, PRETRAIN, Recipe, _rate, loss_on, train
+from alignlab.training.train import FINETUNE, PRETRAIN, Optimiser, Recipe, _rate, batches, train
 from alignlab.worlds import biographies
 from alignlab.worlds.biographies import Presentation
-from transformers import AutoModelForCausalLM
+from datasets import Dataset
+from transformers import AutoConfig, AutoModelForCausalLM
 
 SGD_LIKE = Recipe(optimizer="adamw", lr=1e-3, warmup=0)
 
@@ -97,15 +99,6 @@ def test_two_identical_runs_give_identical_numbers(tokenizer, rows, recipe):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_loss_is_the_one_of_transformers(tiny, world, tokenizer):
-    pairs = tokens.replies(biographies.questions(world, wording=1), tokenizer)
-    batch = tokens.collate(list(pairs), tokenizer.pad_token_id)
-    ids, labels = (torch.from_numpy(batch[k]) for k in ("input_ids", "labels"))
-    assert (labels == IGNORE).any() and (ids == tokenizer.pad_token_id).any()
-    theirs = tiny(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long(), labels=labels).loss
-    assert abs(loss_on(tiny, ids, labels).item() - theirs.item()) < 1e-5
-
-
 @pytest.mark.parametrize("shape", [(32, 32), (16, 64), (64, 16), (3, 40, 24)])
 def test_orthogonalise_evens_out_the_singular_values(shape):
     g = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -137,18 +130,14 @@ def test_the_schedule_reaches_the_optimizer(tokenizer, rows):
     assert moved[0] == pytest.approx(1e-3, rel=0.02) and moved[1] == pytest.approx(1e-5, rel=0.05)
 
 
-def test_gradients_are_clipped(tokenizer, rows, monkeypatch):
+def test_gradients_are_clipped(tiny, rows):
     seen = []
-
-    class Watch(torch.optim.SGD):
-        def step(self, closure=None):
-            seen.append(torch.cat([p.grad.flatten() for g in self.param_groups for p in g["params"]]).norm().item())
-
-    monkeypatch.setattr(
-        "alignlab.training.train._optimizers", lambda model, recipe: [Watch(model.parameters(), lr=recipe.lr)]
-    )
     for clip in (1e9, 0.01):
-        train(make_model(tokenizer, 32, 1), rows, 1, SGD_LIKE.but(clip=clip))
+        optimiser = Optimiser(tiny, SGD_LIKE.but(clip=clip), 1)
+        optimiser.optimizers[0].register_step_pre_hook(
+            lambda o, *_: seen.append(torch.cat([p.grad.flatten() for p in o.param_groups[0]["params"]]).norm().item())
+        )
+        optimiser.step(next_token(tiny, next(batches(rows, 4))))
     assert seen[0] > 0.1 and seen[1] == pytest.approx(0.01, rel=1e-3)
 
 
@@ -176,8 +165,6 @@ def test_callbacks_come_after_the_right_step_with_the_model_at_rest(tiny, rows):
 
         return call
 
-    inside = []
-    tiny.register_forward_pre_hook(lambda m, _: inside.append(m.training))
     losses = train(tiny, rows, 4, PRETRAIN.but(batch=4), at={n: look(n) for n in (0, 2, 4)})
     assert [n for n, _, _ in seen] == [0, 2, 4] and not any(t for _, t, _ in seen)
     assert same(seen[0][2], start) and same(seen[2][2], weights(tiny))
@@ -195,37 +182,40 @@ def make_model_like(model, start):
 
 def test_training_is_in_train_mode_also_after_a_callback(tiny, rows):
     modes = []
-    tiny.model.register_forward_pre_hook(lambda m, _: modes.append(m.training))
-    train(tiny, rows, 3, PRETRAIN.but(batch=4), at={0: lambda m: None, 2: lambda m: m.eval()})
+
+    def spy(model, batch):
+        modes.append(model.training)
+        return next_token(model, batch)
+
+    train(tiny, rows, 3, PRETRAIN.but(batch=4), loss=spy, at={0: lambda m: None, 2: lambda m: m.eval()})
     assert modes == [True] * 3
 
 
-def batches_seen(model, rows, steps, monkeypatch, **more):
-    seen = []
+def read_by(model, rows, steps, **more):
+    """The numbers of the rows in every batch of a training."""
+    known, seen = {tuple(r): i for i, r in enumerate(rows["input_ids"])}, []
 
-    def spy(model, input_ids, labels):
-        seen.append([tuple(t for t in r if t) for r in input_ids.tolist()])  # 0 is the padding
-        return loss_on(model, input_ids, labels)
+    def spy(model, batch):
+        seen.append([known[tuple(t for t in r if t)] for r in batch["input_ids"].tolist()])  # 0 is the padding
+        return next_token(model, batch)
 
-    monkeypatch.setattr("alignlab.training.train.loss_on", spy)
-    train(model, rows, steps, PRETRAIN.but(batch=4), **more)
-    known = {tuple(r): i for i, r in enumerate(rows["input_ids"])}
-    return [[known[r] for r in b] for b in seen]
+    train(model, rows, steps, PRETRAIN.but(batch=4), loss=spy, **more)
+    return seen
 
 
-def test_a_reading_list_is_followed_and_begins_again(tiny, rows, monkeypatch):
+def test_a_reading_list_is_followed_and_begins_again(tiny, rows):
     order = np.array([3, 1, 4, 1, 5, 0])
-    assert batches_seen(tiny, rows, 3, monkeypatch, order=order) == [[3, 1, 4, 1], [5, 0, 3, 1], [4, 1, 5, 0]]
+    assert read_by(tiny, rows, 3, order=order) == [[3, 1, 4, 1], [5, 0, 3, 1], [4, 1, 5, 0]]
 
 
-def test_a_reading_list_of_one_row_never_shows_another(tiny, rows, monkeypatch):
-    assert batches_seen(tiny, rows, 2, monkeypatch, order=np.array([0])) == [[0] * 4, [0] * 4]
+def test_a_reading_list_of_one_row_never_shows_another(tiny, rows):
+    assert read_by(tiny, rows, 2, order=np.array([0])) == [[0] * 4, [0] * 4]
 
 
-def test_without_a_list_every_pass_is_whole_and_in_a_new_order(tiny, rows, monkeypatch):
+def test_without_a_list_every_pass_is_whole_and_in_a_new_order(tiny, rows):
     n = len(rows)
     assert n == 24
-    seen = list(chain.from_iterable(batches_seen(tiny, rows, 2 * n // 4, monkeypatch, seed=1)))
+    seen = list(chain.from_iterable(read_by(tiny, rows, 2 * n // 4, seed=1)))
     assert sorted(seen[:n]) == sorted(seen[n:]) == list(range(n))
     assert seen[:n] != seen[n:] and seen[:n] != list(range(n))
 
@@ -266,18 +256,17 @@ def test_a_wrong_recipe_is_refused(wrong, error, said):
         PRETRAIN.but(**wrong)
 
 
-@pytest.mark.parametrize("broken_at", [0, 3])
-def test_a_loss_that_is_not_finite_is_reported_also_at_the_end(tiny, rows, broken_at, monkeypatch):
-    steps = []
+@pytest.mark.parametrize("broken_at", [0, 2, 3])
+def test_a_loss_that_is_not_finite_changes_nothing(tiny, rows, broken_at):
+    kept = {}
 
-    def loss(model, input_ids, labels):
-        steps.append(1)
-        value = loss_on(model, input_ids, labels)
-        return value * float("nan") if len(steps) > broken_at else value
+    def loss(model, batch):
+        kept[len(kept)] = weights(model)
+        return next_token(model, batch) * (float("nan") if len(kept) > broken_at else 1)
 
-    monkeypatch.setattr("alignlab.training.train.loss_on", loss)
-    with pytest.raises(ValueError, match="loss is nan .* lower the learning rate"):
-        train(tiny, rows, 4, PRETRAIN.but(batch=4))
+    with pytest.raises(ValueError, match=f"loss is nan at step {broken_at}: lower the learning rate"):
+        train(tiny, rows, 4, PRETRAIN.but(batch=4), loss=loss)
+    assert same(kept[broken_at], weights(tiny))
 
 
 def test_fine_tuning_teaches_eight_questions(tiny, world, tokenizer):
@@ -285,3 +274,97 @@ def test_fine_tuning_teaches_eight_questions(tiny, world, tokenizer):
     assert exact_match(tiny, tokenizer, pairs)["correct"].mean() < 0.5
     train(tiny, tokens.replies(pairs, tokenizer), 160, FINETUNE.but(batch=8, lr=3e-3))
     assert exact_match(tiny, tokenizer, pairs)["correct"].mean() == 1.0
+
+
+# ---- the optimiser, in a loop of one's own
+
+
+def test_a_loop_of_ones_own_is_the_training(tiny, rows):
+    other, recipe = deepcopy(tiny), PRETRAIN.but(batch=4, decay_from=0.5)
+    losses = train(tiny, rows, 5, recipe, seed=2)
+    optimiser, reading = Optimiser(other, recipe, 5), batches(rows, 4, seed=2)
+    assert [optimiser.step(next_token(other, next(reading))).item() for _ in range(5)] == losses
+    assert same(weights(tiny), weights(other))
+
+
+def test_more_steps_than_were_planned_are_refused(tiny, rows):
+    optimiser, batch = Optimiser(tiny, FINETUNE, 1), next(batches(rows, 4))
+    optimiser.step(next_token(tiny, batch))
+    with pytest.raises(ValueError, match="made for 1 steps, and all are made"):
+        optimiser.step(next_token(tiny, batch))
+
+
+def test_a_loss_without_gradient_or_with_a_shape_is_refused(tiny, rows):
+    optimiser, batch = Optimiser(tiny, PRETRAIN, 1), next(batches(rows, 4))
+    with pytest.raises(ValueError, match=r"loss has the shape \(2,\)"):
+        optimiser.step(next_token(tiny, batch).expand(2))
+    with pytest.raises(ValueError, match="loss does not depend on the model"):
+        optimiser.step(torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("recipe", [PRETRAIN, SGD_LIKE], ids=["muon", "adamw"])
+def test_with_a_frozen_body_only_the_rest_is_trained(tiny, rows, recipe):
+    tiny.model.layers.requires_grad_(False)
+    before = weights(tiny)
+    train(tiny, rows, 3, recipe.but(batch=4))
+    moved = {k for k, v in weights(tiny).items() if not torch.equal(v, before[k])}
+    assert moved == {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"}  # the first two are one
+
+
+def test_a_model_that_is_all_frozen_is_refused(tiny, rows):
+    with pytest.raises(ValueError, match="every parameter of the model is frozen: set requires_grad"):
+        train(tiny.requires_grad_(False), rows, 1)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
+def test_only_matrices_inside_the_blocks_go_to_muon(family):
+    small = {"gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16}}.get(
+        family, {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    )
+    config = AutoConfig.for_model(family, vocab_size=20, tie_word_embeddings=False, **small)
+    model = AutoModelForCausalLM.from_config(config)
+    muon = {id(p) for p in Optimiser(model, PRETRAIN, 1).optimizers[0].param_groups[0]["params"]}
+    inside = {"gpt2": 4, "llama": 7, "gpt_neox": 4}[family]
+    names = {n for n, p in model.named_parameters() if id(p) in muon}
+    assert len(names) == inside and all(".0." in n and n.endswith("weight") for n in names)
+    flat = {n for n, p in model.named_parameters() if p.ndim == 2} - names
+    assert (
+        flat
+        == {
+            "gpt2": {"transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight"},
+            "llama": {"model.embed_tokens.weight", "lm_head.weight"},
+            "gpt_neox": {"gpt_neox.embed_in.weight", "lm_head.weight"},
+        }[family]
+    )
+
+
+def test_all_cores_of_a_large_model_take_the_gradient_too(tiny, rows, monkeypatch):
+    monkeypatch.setattr(read, "LARGE", 1)
+    monkeypatch.setattr(read, "cpu_count", lambda: 3)
+    seen = []
+    tiny.model.norm.register_full_backward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    train(tiny, rows, 1, PRETRAIN.but(batch=4))
+    assert seen == [3] and torch.get_num_threads() == 1
+
+
+# ---- batches
+
+
+def test_a_batch_carries_every_column(rows):
+    more = rows.add_column("weight", [i / 2 for i in range(len(rows))]).add_column("text", ["a"] * len(rows))
+    more = more.add_column("half", [r[: len(r) // 2] for r in rows["input_ids"]])
+    batch = next(batches(more, 3, order=np.array([2, 0, 1])))
+    assert set(batch) == {"input_ids", "labels", "weight", "half"}  # no model reads a text
+    assert batch["weight"].tolist() == [1, 0, 0.5]
+    for k in ("input_ids", "half"):
+        wanted = [more[i][k] for i in (2, 0, 1)]
+        assert batch[k].shape == (3, max(map(len, wanted)))
+        assert [r[: len(w)] for r, w in zip(batch[k].tolist(), wanted, strict=True)] == wanted
+    assert (batch["labels"] == IGNORE).sum() == (batch["input_ids"] == 0).sum() > 0
+
+
+@pytest.mark.parametrize("labels", [[IGNORE] * 3, [5, IGNORE, IGNORE]], ids=["none", "on the first token"])
+def test_a_row_that_teaches_nothing_is_refused_with_its_number(tiny, labels):
+    made = Dataset.from_dict({"input_ids": [[5, 6, 7]] * 2, "labels": [[5, 6, 7], labels]})
+    with pytest.raises(ValueError, match="row 1 has no label behind its first token in 'labels': leave it out"):
+        train(tiny, made, 1)
