@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from alignlab.measure import knowledge, shift
-from alignlab.models import tokens
+from alignlab.models import read, tokens
 from alignlab.models.answer import generate, next_words, reply
 from alignlab.models.llama import make_model
 from alignlab.models.rules import Rules, processors
@@ -28,14 +28,13 @@ def test_the_tokenizer_of_these_tests_has_the_traps(bpe):
 
 def test_a_prompt_is_shown_as_a_real_model_knows_it(bpe):
     assert tokens.prompt_text("Who?", bpe) == "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n"
-    assert tokens.prompt_text("Who?", bpe, template=False) == "Who?"  # its tokenizer puts no <bos> in front either
+    assert bpe.decode(tokens.prompt_ids(["Who?"], bpe, template=False)[0]) == "Who?"  # nor does it put a <bos> there
     opening = deepcopy(bpe)
     opening.backend_tokenizer.post_processor = post.TemplateProcessing(
         single="<|im_start|> $A", special_tokens=[("<|im_start|>", bpe.bos_token_id)]
     )
-    bare = tokens.prompt_text("Who?", opening, template=False)
-    assert bare == "<|im_start|>Who?"
-    assert opening(bare, add_special_tokens=False)["input_ids"] == opening("Who?")["input_ids"]
+    assert tokens.prompt_ids(["Who?"], opening, template=False) == [opening("Who?")["input_ids"]]
+    assert opening("Who?")["input_ids"][0] == bpe.bos_token_id
 
 
 @pytest.mark.parametrize(
@@ -104,9 +103,9 @@ def test_recall_finds_values_of_several_tokens(knowing, bpe):
 
 def test_a_large_vocabulary_is_judged_piece_by_piece(knowing, bpe, monkeypatch):
     whole = knowledge.log_likelihood(knowing, bpe, PAIRS)
-    monkeypatch.setattr(knowledge, "LOGITS", 3 * len(bpe))
+    monkeypatch.setattr(read, "MOST", 3 * len(bpe))
     assert np.allclose(whole, knowledge.log_likelihood(knowing, bpe, PAIRS), atol=1e-4)
-    monkeypatch.setattr(knowledge, "LOGITS", 1)
+    monkeypatch.setattr(read, "MOST", 1)
     assert np.allclose(whole, knowledge.log_likelihood(knowing, bpe, PAIRS), atol=1e-4)
 
 

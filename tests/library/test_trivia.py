@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from alignlab.measure import score
 from alignlab.models.answer import Reply
@@ -40,6 +42,32 @@ def test_every_question_can_be_put_as_a_sentence():
     assert len(set(begun.values())) == len(tasks)
     with pytest.raises(ValueError, match="'Why.' is no question of"):
         trivia.statement("Why?")
+
+
+@pytest.mark.parametrize("most", [1, 3, 7, 29, 100, 150, len(trivia.load())])
+def test_a_part_has_as_many_of_each_family_as_of_any_other(most):
+    whole, part = trivia.load().to_pandas(), trivia.load(most).to_pandas()
+    assert len(part) == most and set(part["prompt"]) <= set(whole["prompt"]) and part["prompt"].is_unique
+    assert list(whole["prompt"][whole["prompt"].isin(part["prompt"])]) == list(part["prompt"])  # in their order
+    counts = part["family"].value_counts().reindex(whole["family"].unique(), fill_value=0)
+    there = whole["family"].value_counts()[counts.index]
+    assert counts[counts < there].min() >= counts.max() - 1 or most == len(whole)
+    if most == 100:
+        assert set(counts) == {25}
+        places = whole.index[whole["prompt"].isin(part["prompt"][part["family"] == "capital"])]
+        assert {b - a for a, b in pairwise(places)} == {4, 5}  # from the family's whole length
+
+
+def test_one_family_can_be_asked_for():
+    capitals = trivia.load(family="capital")
+    assert set(capitals["family"]) == {"capital"} and len(capitals) > 100
+    assert capitals["prompt"][:] == [f"What is the capital of {c}?" for c in capitals["about"]]
+    assert trivia.load(50, "capital")["prompt"][0] == "What is the capital of France?"
+    with pytest.raises(ValueError, match="family is 'river', .* choose one of 'capital', 'currency'"):
+        trivia.load(family="river")
+    for most, error in ((0, ValueError), (len(capitals) + 1, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match=f"most .*{most}"):
+            trivia.load(most, "capital")
 
 
 def two():

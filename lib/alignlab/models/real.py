@@ -243,5 +243,5 @@ def _check_pair(names: tuple[str, str], base: tuple, aligned: tuple) -> None:
         raise ValueError(f"{both}: {said}: {remedy}")
     if sizes[0] != sizes[1]:
         raise ValueError(f"{both}: they give logits for {sizes[0]} and {sizes[1]} tokens: {remedy}")
-    if not aligned[1].chat_template:
+    if not getattr(aligned[1], "chat_template", None):
         raise ValueError(f"{names[1]} has no chat template: {remedy}")
