@@ -95,6 +95,15 @@ def test_nothing_is_asked_of_the_hub_unless_it_is_allowed(monkeypatch, capfd, tm
     assert real.load("a/b", download=True) is None and said(capfd) == NOT_HERE + LEFT_OUT
 
 
+def test_a_cache_that_cannot_be_read_is_named(monkeypatch, capfd):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "refs/main")
+
+    monkeypatch.setattr(hub, "snapshot_download", refuse)
+    assert real.load("a/b") is None
+    assert said(capfd).startswith("a/b: the hub's cache cannot be read (PermissionError: [Errno 13] Permission denied")
+
+
 # ---- a mirror of the hub on this machine
 
 

@@ -61,12 +61,18 @@ def _weights(folder: Path, kind: str) -> bool:
 
 
 def local(name: str) -> Path | None:
-    """The folder of a model in the hub's local cache, whole or not; None if nothing of it is there."""
+    """The folder of a model in the hub's local cache, whole or not; None if nothing of it is there.
+
+    Raises:
+        NotHere: the cache cannot be read.
+    """
     try:
         # By folder, not by name: for a name AutoTokenizer asks the hub, whatever local_files_only says.
         return Path(snapshot_download(name, local_files_only=True))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):  # the latter also for what can be no name
         return None
+    except OSError as e:
+        raise NotHere(f"the hub's cache cannot be read ({reason(e)})") from None
 
 
 def fetch(name: str) -> None:

@@ -58,8 +58,8 @@ def load(
     five times the file's size.
 
     Args:
-        name: a local folder; a GGUF file, or a folder with one; `PACKAGED`; or a hub id, whose files in the local hub
-            cache are used.
+        name: a local folder, also as `~/folder`; a GGUF file, or a folder with one; `PACKAGED`; or a hub id, whose
+            files in the local hub cache are used.
         download: fetch a hub id that is not in that cache, from the hub or the mirror in `$HF_ENDPOINT`. Default: only
             if `$ALIGNLAB_DOWNLOAD` is 1. Both waits are limited, and what was cut off is never taken for whole.
         device: default: a GPU when there is one, else the CPU.
@@ -83,6 +83,7 @@ def load(
         eos_token_id=end_tokens(model, tokenizer) or None,
         pad_token_id=tokenizer.pad_token_id,
     )
+    # The cache hands out fused norms: so does every other way, or the last digits would depend on the way.
     return fuse_norms(model).to(device or best_device()).eval(), tokenizer
 
 
