@@ -7,6 +7,7 @@ two in one piece: it writes spaces into its tokens, and some treat the beginning
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from datasets import Dataset
@@ -66,7 +67,8 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], opens: bool) 
     """The ids of each text; if it `opens` a row, behind what the tokenizer itself puts in front of one."""
     if not len(texts):
         raise ValueError("there is no text to encode: the corpus is empty")
-    rows = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    only_ids = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+    rows = tokenizer(list(texts), **only_ids)["input_ids"]
     front = _front(tokenizer, texts) if opens else []
     return [[*front, *r] for r in rows] if front else rows
 
@@ -179,10 +181,8 @@ def prompt_text(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
     Raises:
         ValueError: the tokenizer has no chat template.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        raise ValueError("this tokenizer has no chat template: pass template=False to ask the bare question")
-    messages = [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    [text] = _heads([prompt], tokenizer, template=True)
+    return text
 
 
 def prompt_ids(
@@ -206,7 +206,12 @@ def prompt_ids(
 
 
 def _heads(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase, template: bool) -> list[str]:
-    return [prompt_text(p, tokenizer) for p in prompts] if template else list(prompts)
+    if not template or not len(prompts):
+        return list(prompts)
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError("this tokenizer has no chat template: pass template=False to ask the bare question")
+    talks = [[{"role": "user", "content": p}] for p in prompts]
+    return tokenizer.apply_chat_template(talks, tokenize=False, add_generation_prompt=True)
 
 
 def _joined(
@@ -243,16 +248,18 @@ def collate(rows: Sequence[dict], pad_token_id: int) -> dict[str, np.ndarray]:
 
 
 def _column(name: str, values: list, pad_token_id: int) -> np.ndarray:
-    arrays = [np.asarray(v) for v in values]
-    full = [a for a in arrays if a.size] or [np.zeros(0, int)]  # numpy takes an empty list for one of floats
-    flat = np.concatenate([a.reshape(-1) for a in full])
-    if {a.ndim for a in arrays} not in ({0}, {1}) or flat.dtype.kind not in "biuf":
+    lists = [isinstance(v, (list, tuple, np.ndarray)) for v in values]
+    try:
+        flat = np.array(list(chain.from_iterable(values)) or np.zeros(0, int)) if all(lists) else np.array(values)
+    except ValueError:  # lists of different lengths where numbers should be
+        flat = np.array(None)
+    if flat.ndim != 1 or flat.dtype.kind not in "biuf":
         raise ValueError(f"the column {name!r} is neither numbers nor lists of numbers: leave it out")
     flat = flat.astype({"b": bool, "f": np.float32}.get(flat.dtype.kind, np.int64), copy=False)
-    if not arrays[0].ndim:
+    if not all(lists):
         return flat  # (B,)
-    lengths = np.array([a.size for a in arrays])
+    lengths = np.array([len(v) for v in values])
     fill = pad_token_id if name.endswith("input_ids") else IGNORE if name.endswith("labels") else 0
-    padded = np.full((len(arrays), lengths.max()), fill, dtype=flat.dtype)
+    padded = np.full((len(values), lengths.max()), fill, dtype=flat.dtype)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = flat  # row by row, as in `flat`
     return padded  # (B, T)
