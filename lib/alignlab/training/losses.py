@@ -150,12 +150,12 @@ def with_reference(rows: Dataset, reference: PreTrainedModel, batch: int = 64) -
 def policy_gradient(kl: float = 0.0, reference: PreTrainedModel | None = None) -> Loss:
     """REINFORCE (Williams, 1992) on replies that the model has just sampled, with a penalty for leaving a reference.
 
-        L = 1/B sum over replies of sum over their tokens of  -A log p + kl * (p_ref/p - log p_ref/p - 1)
+        L = 1/B sum over replies of sum over their tokens of  -A log p + kl * w * (p_ref/p - log p_ref/p - 1)
 
     A is the advantage of the reply, one number for all its tokens (`rollouts.advantages`). The gradient of the first
     term is that of the expected reward, so every row serves one step. The second is the estimator k3 of KL(p || p_ref)
-    (Schulman, 2020), used as a loss as in GRPO (Shao et al., 2024): never negative; its value is right on average, and
-    its gradient points back to the reference, though it is not exactly that of the divergence.
+    (Schulman, 2020), as in GRPO (Shao et al., 2024). Its weight w = p / p is 1, but the upper p alone has a gradient:
+    with it the gradient, too, is right on average, given the tokens before (DeepSeek-AI, 2025, V3.2).
 
     Nothing is divided by a reply's length, which would favour long wrong replies (Liu et al., 2025).
 
@@ -181,7 +181,7 @@ def policy_gradient(kl: float = 0.0, reference: PreTrainedModel | None = None) -
             _check_reference(model, reference)
             with torch.no_grad():
                 log_ref = read.log_probs(reference, ids, labels)
-            each = each + kl * k3(log_p, log_ref)
+            each = each + kl * (log_p - log_p.detach()).exp() * k3(log_p, log_ref)
         return each.sum(1).mean()
 
     return loss
