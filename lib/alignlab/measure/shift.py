@@ -66,7 +66,7 @@ def token_shift(
         place, sum over tokens of p_aligned log(p_aligned / p_base), in nats), `instead` (the base's first choice).
 
     Raises:
-        ValueError: no prompts, a pair with different vocabularies, an empty prompt or reply, or not one reply per prompt.
+        ValueError: no prompts, an empty one, an empty reply, not one reply per prompt, or two different vocabularies.
     """
     _same_vocabulary(base, aligned, tokenizer)
     if not prompts:
