@@ -12,7 +12,6 @@ from alignlab.measure.knowledge import exact_match
 from alignlab.models import tokens
 from alignlab.models.llama import make_model, parameters
 from alignlab.models.tokens import IGNORE
-from alignlab.training.muon import orthogonalise
 from alignlab.training.train import FINETUNE, PRETRAIN, Recipe, _rate, loss_on, train
 from alignlab.worlds import biographies
 from alignlab.worlds.biographies import QUESTIONS, Presentation
@@ -216,17 +215,6 @@ def test_the_loss_is_the_one_of_transformers(tiny, world, tokenizer):
     assert (labels == IGNORE).any() and (ids == tokenizer.pad_token_id).any()
     theirs = tiny(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long(), labels=labels).loss
     assert abs(loss_on(tiny, ids, labels).item() - theirs.item()) < 1e-5
-
-
-@pytest.mark.parametrize("shape", [(32, 32), (16, 64), (64, 16), (3, 40, 24)])
-def test_orthogonalise_evens_out_the_singular_values(shape):
-    g = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    u = orthogonalise(g)
-    s = torch.linalg.svdvals(u)
-    assert u.shape == g.shape and s.min() > 0.6 and s.max() < 1.3
-    before = torch.linalg.svdvals(g)
-    assert before.max() / before.min() > 2  # there was something to even out
-    torch.testing.assert_close(orthogonalise(g.mT), u.mT, rtol=1e-3, atol=1e-4)
 
 
 def test_the_schedule_warms_up_stays_and_decays():
