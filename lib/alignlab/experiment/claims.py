@@ -41,7 +41,7 @@ class Term:
         for column, wanted in {"condition": self.condition, "metric": self.metric, **self.at}.items():
             if column not in table:
                 raise ValueError(f"the table has no column {column!r}: it has {', '.join(table.columns)}")
-            known = table[column].unique()
+            known = table[column].unique().tolist()
             table = table[table[column] == wanted]
             if table.empty:
                 raise ValueError(f"the table has no {column} {wanted!r} here: there is {', '.join(map(repr, known))}")
