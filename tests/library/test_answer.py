@@ -52,14 +52,14 @@ def test_sampling_follows_its_seed_and_moves_nothing_global(tiny, tokenizer):
 
 def test_sampling_reaches_the_whole_distribution(tiny, tokenizer):
     # An untrained model is nearly uniform over some 200 words: a silent top-k of 50 could not show more than 50.
-    said = reply(tiny, tokenizer, ["where ?"] * 600, temperature=5.0, max_new_tokens=1)
+    said = reply(tiny, tokenizer, ["where ?"] * 600, temperature=5.0, seed=0, max_new_tokens=1)
     assert len(set(said)) > 100
 
 
 def test_a_reply_ends_at_max_new_tokens(tiny, tokenizer):
     for n in (1, 3):
-        assert len(reply(tiny, tokenizer, ["where ?"], max_new_tokens=n, temperature=1.0)[0].split()) <= n
-    assert len(reply(tiny, tokenizer, ["where ?"], max_new_tokens=9, temperature=1.0)[0].split()) > 3
+        assert len(reply(tiny, tokenizer, ["where ?"], max_new_tokens=n, temperature=1.0, seed=0)[0].split()) <= n
+    assert len(reply(tiny, tokenizer, ["where ?"], max_new_tokens=9, temperature=1.0, seed=0)[0].split()) > 3
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,19 @@ def test_an_explorer_shows_its_first_section_only_and_escapes_everything():
     assert [th.text for th in page.section.find_all("th")] == ["a<b"]
 
 
+def test_a_page_that_is_opened_again_shows_what_its_menu_says():
+    page = BeautifulSoup(panel.explorer("Who:", {"a": pd.DataFrame({"x": [1]})}).data, "html.parser")
+    assert page.select_one("select")["autocomplete"] == "off"
+
+
+def test_a_table_says_what_python_says_in_full():
+    frame = pd.DataFrame({"p": [1 / 3, 0.5], 7: ["x" * 300, None]})
+    page = BeautifulSoup(panel.table(frame), "html.parser")
+    assert [td.text for td in page.find_all("td")] == [str(1 / 3), "x" * 300, "0.5", "None"]
+    assert [(th["scope"], th.text) for th in page.find_all("th")] == [("col", "p"), ("col", "7")]
+    assert not page.table.attrs and panel.table(frame.iloc[:0]).startswith("<table>")
+
+
 def test_an_explorer_without_sections_is_refused():
     with pytest.raises(ValueError, match="at least one section"):
         panel.explorer("Who:", {})

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .. import check
 from ..models import read
 from ..models.answer import Reply, generate
-from ..models.tokens import IGNORE, prompt_text
+from ..models.tokens import IGNORE, prompt_ids
 
 KINDS = ("unshifted", "marginal", "shifted")
 
@@ -135,7 +135,7 @@ def _same_vocabulary(base: PreTrainedModel, aligned: PreTrainedModel, tokenizer:
 
 
 def _rows(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], replies: Sequence[Reply], template: bool) -> list:
-    heads = tokenizer([prompt_text(p, tokenizer, template) for p in prompts], add_special_tokens=False)["input_ids"]
+    heads = prompt_ids(prompts, tokenizer, template)
     for i, head in enumerate(heads):
         if not head:
             raise ValueError(f"prompt {i} is empty: the first token of a reply is ranked after one in front of it")
