@@ -98,9 +98,20 @@ def test_a_verdict_needs_a_finite_effect_for_every_seed(effects):
 
 
 def test_a_control_can_hold_and_break():
-    b = book(kind="control", margin=0.1)
-    assert b.check(tidy({"a": [0.5, 0.5], "b": [0.45, 0.5]})).verdict("a-beats-b") == "held"
-    assert b.check(tidy({"a": [0.5, 0.7], "b": [0.45, 0.5]})).verdict("a-beats-b") == "broken"
+    for values, expected in (([0.5, 0.5], "held"), ([0.5, 0.7], "broken"), ([0.5, -0.9], "held")):
+        b = book(kind="control", margin=0.1)
+        assert b.check(tidy({"a": values, "b": [0.45, 0.5]})).verdict("a-beats-b") == expected
+
+
+def test_a_two_sided_control_breaks_either_way():
+    for values, expected in (([0.5, 0.45], "held"), ([0.5, 0.7], "broken"), ([0.5, 0.2], "broken")):
+        b = Ledger("toy", "A toy")
+        b.control("same", "a is as b", ("a", "score"), ("b", "score"), margin=0.1, two_sided=True)
+        b.check(tidy({"a": values, "b": [0.45, 0.5]}))
+        assert b.verdict("same") == expected
+        assert b.results()["entries"][0]["expect"] == "within ±0.10"
+    with pytest.raises(ValueError, match="a two-sided control has no direction"):
+        Ledger("toy", "A toy").control("x", "x", ("a", "score"), margin=0.1, two_sided=True, direction=-1)
 
 
 def test_a_fixed_level_can_be_one_side():
@@ -130,6 +141,45 @@ def test_claims_are_written_before_the_measurement():
         with pytest.raises(RuntimeError, match="'late' comes after the measurement"):
             write("late", "late", Term("a", "score"), margin=0.1, paper="", source="")
     assert list(b.entries) == ["a-beats-b"]
+
+
+def test_what_is_written_down_stays():
+    b = book().check(tidy({"a": [0.9], "b": [0.5]}))
+    entry = b.entries["a-beats-b"]
+    with pytest.raises(TypeError):
+        b.entries["a-beats-b"] = entry
+    with pytest.raises(TypeError):
+        b.effects["a-beats-b"] = pd.Series([1.0])
+    with pytest.raises(AttributeError):
+        entry.margin = 0.01
+    with pytest.raises(AttributeError):
+        b.entries = {}
+
+
+def test_a_ledger_is_measured_once():
+    table = tidy({"a": [0.9, 0.8], "b": [0.5, 0.5]})
+    b = book().check(table)
+    b.check(table.sample(frac=1, random_state=0))  # the same cell run again: nothing is new
+    for other in (tidy({"a": [0.9, 0.9], "b": [0.5, 0.5]}), tidy({"a": [0.9, 0.8, 0.8], "b": [0.5] * 3})):
+        with pytest.raises(RuntimeError, match="a-beats-b: another table has been checked already"):
+            b.check(other)
+    assert b.results()["entries"][0]["values"] == [0.4, 0.3]
+
+
+def test_a_side_in_short_is_a_term():
+    b = Ledger("toy", "A toy", along="n", default=10)
+    b.claim("x", "x", ("a", "score", 2), ("b", "score"), margin=0.1, **PAPER)
+    b.claim("y", "y", Term("a", "score", {"n": 2}), 0.5, margin=0.1, **PAPER)
+    assert b.entries["x"].terms == (Term("a", "score", {"n": 2}), Term("b", "score", {"n": 10}))
+    assert b.entries["y"].terms == (Term("a", "score", {"n": 2}),) and b.entries["y"].right == 0.5
+    two = Ledger("toy", "A toy", along=("part", "place"), default=("all", 0))
+    two.claim("x", "x", ("a", "score"), ("a", "score", "frame", 3), margin=0.1, **PAPER)
+    assert [dict(t.at) for t in two.entries["x"].terms] == [
+        {"part": "all", "place": 0}, {"part": "frame", "place": 3},
+    ]  # fmt: skip
+    plain = Ledger("toy", "A toy")
+    plain.control("x", "x", ("a", "score"), ("b", "score"), margin=0.1)
+    assert plain.check(tidy({"a": [0.5], "b": [0.5]})).verdict("x") == "held"
 
 
 def test_nothing_is_said_before_the_measurement():
@@ -189,6 +239,9 @@ def test_a_missing_measurement_is_refused():
         ({"margin": float("nan")}, ValueError, "margin is nan"),
         ({"margin": "wide"}, TypeError, "margin .* not 'wide'"),
         ({"direction": 0}, ValueError, "direction is 0"),
+        ({"right": "b"}, TypeError, "right must be a number, not 'b'"),
+        ({"right": ("b",)}, TypeError, r"a-beats-b: a side is \(condition, metric\) .* not \('b',\)"),
+        ({"right": ("b", "score", 3)}, ValueError, "a-beats-b: .* point of the curve, but the ledger has no along"),
     ],
 )
 def test_a_wrong_claim_is_refused(change, error, said):
@@ -224,7 +277,9 @@ def full(wobble=0.0):
 
 def test_lines_hold_verdicts_and_no_digits_but_seed_counts():
     lines = full().lines()
-    assert {e["verdict"] for e in full().results()["entries"]} == set(VERDICTS)
+    assert {e["verdict"] for e in full().results()["entries"]} == {
+        v for verdicts in VERDICTS.values() for v in verdicts
+    }
     assert len(lines.splitlines()) == 6
     assert re.findall(r"\d+", lines) == ["3"] * 6  # three verdicts that hold with every seed: "3 of 3"
     for line, entry in zip(lines.splitlines(), full().results()["entries"], strict=True):

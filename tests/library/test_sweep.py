@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import nbformat
 import pandas as pd
 import pytest
 import torch
+from alignlab.experiment.ledger import Ledger
 from alignlab.experiment.sweep import CellError, side_by_side, sweep
 from alignlab.models import tokens
 from alignlab.models.llama import make_model
@@ -21,7 +24,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 GRID = """
 import torch
-from alignlab.sweep import sweep
+from alignlab.experiment.sweep import sweep
 
 def run(condition, seed):
     return {"threads": torch.get_num_threads(), "sum": len(condition) + seed}
@@ -34,7 +37,7 @@ SAID = "condition,seed,sum,threads\na,5,6,1\na,6,7,1\nbb,5,7,1\nbb,6,8,1\n"
 
 GROWING = """
 import sys, time
-from alignlab.sweep import side_by_side, sweep
+from alignlab.experiment.sweep import side_by_side, sweep
 
 def grow(megabytes, seed=0):
     sys.kept = [*getattr(sys, "kept", []), bytearray(b"x") * (megabytes * 2**20)]  # what is not freed with the call
@@ -186,6 +189,111 @@ def test_wrong_curves_are_refused_with_their_cell(points, error, said):
         sweep(lambda c, s: [{"n": 1, "x": 1}] if c == "a" else points, ["a", "b"], [9], along="n", workers=1)
 
 
+def test_a_curve_may_have_several_coordinates():
+    table = sweep(
+        lambda c, s: [{"part": p, "place": k, "x": k + s} for p in ("a", "b") for k in (0, 1)],
+        ["c"], [5], along=("part", "place"), workers=1,
+    )  # fmt: skip
+    assert list(table.columns) == ["condition", "seed", "part", "place", "metric", "value"]
+    assert table[["part", "place", "value"]].values.tolist() == [["a", 0, 5], ["a", 1, 6], ["b", 0, 5], ["b", 1, 6]]
+    with pytest.raises(ValueError, match="run returned no 'place' in condition 'c', seed 5"):
+        sweep(lambda c, s: [{"part": "a", "x": 1}], ["c"], [5], along=("part", "place"), workers=1)
+    for wrong in ("seed", ("n", "n"), ("n", "metric")):
+        with pytest.raises(ValueError, match="along names '.*', which is a column already"):
+            sweep(run_fine, ["a"], [0], along=wrong, workers=1)
+
+
+def test_lost_workers_are_named_by_their_cells_and_what_was_finished_is_kept(tmp_path):
+    def run(condition, seed):
+        if condition == "big":
+            while len(list(tmp_path.iterdir())) < 2:  # die when the others have come back
+                time.sleep(0.05)
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does where memory is short
+        (tmp_path / f"{seed}").touch()
+        return {"x": seed}
+
+    with pytest.raises(CellError, match="did not come back from 2 .*: condition 'big', seed 7, 8.*workers=1") as caught:
+        sweep(run, {"small": "small", "big": "big"}, [7, 8], workers=2)
+    kept = caught.value.table
+    assert kept.values.tolist() == [["small", 7, "x", 7.0], ["small", 8, "x", 8.0]]
+    assert "condition 'small'" not in str(caught.value) and "TerminatedWorkerError" in str(caught.value)
+    assert len(sweep(run, ["small"], [7, 8], workers=2)) == 2  # there are new workers
+
+
+def test_what_cannot_travel_to_a_worker_is_named_too():
+    class Stuck:
+        def __reduce__(self):
+            raise TypeError("stays here")
+
+    with pytest.raises(CellError, match="(?s)condition 'a', seed 0; condition 'b', seed 0.*PicklingError"):
+        sweep(lambda c, s: {"x": 1}, {"a": Stuck(), "b": Stuck()}, [0], workers=2)
+
+
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit])
+def test_whatever_stops_a_sweep_what_was_finished_is_kept(error):
+    def run(condition, seed):
+        if condition == "b":
+            raise error("enough")
+        return {"x": seed}
+
+    with pytest.raises((CellError, KeyboardInterrupt)) as caught:
+        sweep(run, ["a", "b", "c"], [3, 4], workers=1)
+    assert caught.value.table.values.tolist() == [["a", 3, "x", 3.0], ["a", 4, "x", 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("entry", "besides", "said", "runs"),
+    [
+        (("c", "x", 2), (), "line: there is no condition 'c' among 'a', 'b': correct the entry", 0),
+        (("b", "speed", 2), (), "line: metric is 'speed', .*'x'.* `besides`", 1),
+        (("a", "x", 3), (), "line: the table has no n 3 here: there is 1, 2", 1),
+        (("b", "x", 3), (), "line: the table has no n 3 here: there is 2, 4", 2),
+        (("b", "x"), (), "line: .* more than one row per seed: name the point", 2),
+        (("b", "x", 4), (), None, 2),
+        (("c", "x", 2), ("c",), None, 2),
+        (("b", "speed", 2), "speed", None, 2),
+    ],
+)
+def test_a_ledger_that_the_sweep_cannot_answer_is_refused_before_it_is_done(entry, besides, said, runs):
+    book, done = Ledger("toy", "A toy", along="n"), []
+    book.claim("line", "a line", entry, 0.5, margin=0.1, paper="", source="")
+
+    def run(condition, seed):
+        done.append(condition)
+        return [{"n": n, "x": 1} for n in ((1, 2) if condition == "a" else (2, 4))]
+
+    go = lambda: sweep(run, ["a", "b"], [0], along="n", workers=1, ledger=book, besides=besides)  # noqa: E731
+    if said is None:
+        assert len(go()) == 4
+    else:
+        with pytest.raises(ValueError, match=said):
+            go()
+    assert len(done) == runs
+
+
+def test_a_gpu_is_shared_by_two_processes_unless_more_are_asked_for(monkeypatch):
+    monkeypatch.setattr("alignlab.experiment.sweep.effective_n_jobs", lambda _: 16)
+    for gpu, workers in ((False, 16), (True, 2)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        seen = []
+        monkeypatch.setattr("alignlab.experiment.sweep.Parallel", recorded(seen))
+        sweep(run_fine, ["a"], range(20))
+        sweep(run_fine, ["a"], range(20), workers=5)
+        side_by_side(divmod, range(20), [3] * 20)
+        assert seen == [workers, 5, workers]
+
+
+def recorded(seen):
+    """A stand-in for joblib's Parallel that notes how many processes it was asked for, and starts none."""
+
+    def parallel(n_jobs, **_):
+        seen.append(n_jobs)
+        return lambda calls: (function(*args, **options) for function, args, options in calls)
+
+    return parallel
+
+
 def test_a_run_defined_in_a_notebook_cell_works_and_is_silent_under_ci(monkeypatch, tmp_path):
     monkeypatch.setenv("CI", "1")
     monkeypatch.delenv("ALIGNLAB_QUIET", raising=False)
@@ -197,12 +305,18 @@ def test_a_run_defined_in_a_notebook_cell_works_and_is_silent_under_ci(monkeypat
     nbformat.validate(book)
 
 
-def test_the_bar_is_for_people(capsys, monkeypatch):
-    monkeypatch.setenv("CI", "1")
+@pytest.mark.parametrize("said", ["CI", "ALIGNLAB_QUIET", "PYTEST_VERSION"])
+def test_the_bar_is_for_people(capsys, monkeypatch, said):
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    for name in ("CI", "ALIGNLAB_QUIET", "PYTEST_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    sweep(run_fine, ["a"], [0, 1], workers=1)
+    assert "1 conditions x 2 seeds" in "".join(capsys.readouterr())
+    monkeypatch.setenv(said, "1")
     sweep(run_fine, ["a"], [0], workers=1)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr() == ("", "")
     sweep(run_fine, ["a"], [0, 1], workers=1, progress=True)
-    assert "1 conditions x 2 seeds" in capsys.readouterr().err
+    assert "1 conditions x 2 seeds" in "".join(capsys.readouterr())
 
 
 def test_a_script_may_sweep_without_a_main_guard_and_is_silent_under_ci(tmp_path):
@@ -227,6 +341,17 @@ def test_side_by_side_keeps_the_order_and_gives_each_call_one_thread():
 def test_side_by_side_raises_what_a_call_raised():
     with pytest.raises(ZeroDivisionError):
         side_by_side(divmod, [1, 1], [1, 0])
+
+
+def test_side_by_side_names_the_calls_that_did_not_come_back():
+    def call(k):
+        if k == 1:
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return k
+
+    with pytest.raises(CellError, match=r"did not come back from 2 worker processes: call\(1,?\)\. .*workers=1"):
+        side_by_side(call, range(2), workers=2)
 
 
 def test_a_worker_that_has_grown_is_replaced_without_a_word():

@@ -1,191 +1,171 @@
 """Claims and negative controls, written down before the measurement; verdicts after it.
 
-A claim says which conditions are compared, on which metric, in which direction and by what margin. It cannot be
-changed once a table has been checked. Verdicts:
-
-  reproduced      the effect clears the margin with every seed
-  direction only  with every seed the effect has the claimed sign, and its mean reaches half the margin
-  opposite        with every seed the effect has the other sign, and its mean reaches half the margin the other way
-  not reproduced  anything else
-
-A mean alone has a sign by chance; asking every seed, and half the margin, is what keeps noise from being called a
-direction. A negative control is held when no seed shows more than the allowed effect, otherwise it is broken.
+An entry cannot be changed, none can be added once a table has been checked, and no second table can be. The rule of
+the verdicts is in `claims`.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from .. import check
+from .claims import VERDICTS, Entry, Term, verdict
 
 MIME = "application/vnd.alignlab.ledger+json"
-VERDICTS = {  # kind of entry -> what can be said of it
-    "claim": ("reproduced", "direction only", "not reproduced", "opposite"),
-    "control": ("held", "broken"),
-}
-
-
-@dataclass(frozen=True)
-class Term:
-    """One side of a comparison: the value of `metric` under `condition`, at one point of a curve where there is one."""
-
-    condition: str
-    metric: str
-    at: Mapping[str, object] = field(default_factory=dict)
-
-    def values(self, table: pd.DataFrame) -> pd.Series:
-        """The value for every seed, indexed by seed."""
-        for column, wanted in {"condition": self.condition, "metric": self.metric, **self.at}.items():
-            if column not in table:
-                raise ValueError(f"the table has no column {column!r}: it has {', '.join(table.columns)}")
-            known = table[column].unique()
-            table = table[table[column] == wanted]
-            if table.empty:
-                raise ValueError(f"the table has no {column} {wanted!r} here: there is {', '.join(map(repr, known))}")
-        if table["seed"].duplicated().any():
-            raise ValueError(f"{self} meets more than one row per seed: name the point of the curve with `at`")
-        return table.set_index("seed")["value"].sort_index()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the ledger: a claim, or a control, whose effect is `left` minus `right`."""
-
-    id: str
-    kind: str  # "claim" or "control"
-    statement: str
-    left: Term
-    right: Term | float  # a number is a fixed level, such as chance or perfection
-    margin: float  # claim: the least effect that counts; control: the greatest that is allowed
-    direction: int  # +1: left is the larger; -1: the smaller
-    paper: str
-    source: str
-    unit: str
-
-    @property
-    def expect(self) -> str:
-        if self.kind == "control":
-            return f"at most {self.margin:+.2f}" if self.direction > 0 else f"at least {-self.margin:+.2f}"
-        return f"at least {self.margin:+.2f}" if self.direction > 0 else f"at most {-self.margin:+.2f}"
-
-    def effect(self, table: pd.DataFrame) -> pd.Series:
-        left = self.left.values(table)
-        if not isinstance(self.right, Term):
-            return left - self.right
-        right = self.right.values(table)
-        if list(left.index) != list(right.index):
-            raise ValueError(
-                f"{self.id}: the two sides were run with different seeds: {list(left.index)}, {list(right.index)}"
-            )
-        return left - right
-
-
-def verdict(effects, margin: float, direction: int = 1, kind: str = "claim") -> str:
-    """The verdict on the effects of all seeds; see the head of this module for the rule.
-
-    Raises:
-        ValueError: no effects, or one that is not finite.
-    """
-    e = np.asarray(effects, dtype=float) * direction
-    if e.size == 0 or not np.isfinite(e).all():
-        raise ValueError(f"a verdict needs a finite effect for every seed, not {np.asarray(effects).tolist()}")
-    if kind == "control":
-        return "held" if (e <= margin).all() else "broken"
-    if (e >= margin).all():
-        return "reproduced"
-    if (e > 0).all() and e.mean() >= margin / 2:
-        return "direction only"
-    if (e < 0).all() and e.mean() <= -margin / 2:
-        return "opposite"
-    return "not reproduced"
 
 
 class Ledger:
     """The claims of one chapter.
 
+    A side of a comparison is a `Term`, or in short a tuple: `("varied", "held out")`, and with a point of the curve
+    `("varied", "held out", 40)`, where `along` names the coordinate. The right side may be a number.
+
     Args:
         chapter: the notebook's slug, as in its file name.
         title: the chapter's title, for the scoreboard.
+        along: the coordinate of the curve, or several, as in `sweep`.
+        default: the point of the curve that a tuple of two means; with several coordinates, a tuple.
     """
 
-    def __init__(self, chapter: str, title: str, profile: str = "quick"):
+    def __init__(self, chapter: str, title: str, profile: str = "quick", *, along=(), default=None):
         self.chapter, self.title, self.profile = chapter, title, profile
-        self.entries: dict[str, Entry] = {}
-        self.effects: dict[str, pd.Series] = {}
+        self.along = (along,) if isinstance(along, str) else tuple(along)
+        self._default = () if default is None else default if isinstance(default, tuple) else (default,)
+        self._entries: dict[str, Entry] = {}
+        self._effects: dict[str, pd.Series] = {}
 
-    def claim(
-        self,
-        id: str,
-        statement: str,
-        left: Term,
-        right: Term | float = 0.0,
-        *,
-        margin: float,
-        direction: int = 1,
-        paper: str,
-        source: str,
-        unit: str = "accuracy",
-    ) -> None:
-        """Write down a claim: with every seed `left` exceeds `right` by `margin` (direction -1: falls short by it)."""
-        self._write(Entry(id, "claim", statement, left, right, margin, direction, paper, source, unit))
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """id -> entry, in the order in which they were written; read only."""
+        return MappingProxyType(self._entries)
 
-    def control(
-        self,
-        id: str,
-        statement: str,
-        left: Term,
-        right: Term | float = 0.0,
-        *,
-        margin: float,
-        direction: int = 1,
-        paper: str = "none: our control",
-        source: str = "",
-        unit: str = "accuracy",
-    ) -> None:
-        """Write down a negative control: with no seed may `left` exceed `right` by more than `margin`."""
-        self._write(Entry(id, "control", statement, left, right, margin, direction, paper, source, unit))
+    @property
+    def effects(self) -> Mapping[str, pd.Series]:
+        """id -> effect by seed; empty before the measurement; read only."""
+        return MappingProxyType(self._effects)
 
-    def _write(self, entry: Entry) -> None:
-        if self.effects:
-            raise RuntimeError(f"{entry.id!r} comes after the measurement: claims are written before it")
-        if entry.id in self.entries:
-            raise ValueError(f"the id {entry.id!r} is used twice in this ledger: each line needs its own")
-        check.number("margin", entry.margin, above=0)
-        check.one_of("direction", entry.direction, (1, -1))
-        self.entries[entry.id] = entry
+    def claim(self, id: str, statement: str, left, right=0.0, *, paper: str, source: str, **how) -> None:
+        """Write down a claim: with every seed `left` exceeds `right` by `margin` (direction -1: falls short by it).
+
+        Args:
+            how: `margin`, and where they differ `direction` (1) and `unit` ("accuracy").
+        """
+        self._write("claim", id, statement, left, right, paper=paper, source=source, **how)
+
+    def control(self, id: str, statement: str, left, right=0.0, *, two_sided: bool = False, **how) -> None:
+        """Write down a negative control: with no seed may `left` exceed `right` by more than `margin`.
+
+        Args:
+            two_sided: nor may it fall short by more.
+            how: as for `claim`; `paper` and `source` where the control is the paper's.
+        """
+        if two_sided:
+            if "direction" in how:
+                raise ValueError(f"{id}: a two-sided control has no direction: leave one of the two out")
+            how["direction"] = 0
+        self._write("control", id, statement, left, right, **how)
+
+    def _write(
+        self, kind, id, statement, left, right, *, margin: float, direction: int = 1,
+        paper: str = "none: our control", source: str = "", unit: str = "accuracy",
+    ) -> None:  # fmt: skip
+        if self._effects:
+            raise RuntimeError(f"{id!r} comes after the measurement: claims are written before it")
+        if id in self._entries:
+            raise ValueError(f"the id {id!r} is used twice in this ledger: each line needs its own")
+        left = self._term(id, left)
+        right = self._term(id, right) if isinstance(right, Term | tuple) else check.number("right", right)
+        self._entries[id] = Entry(id, kind, statement, left, right, margin, direction, paper, source, unit)
+
+    def _term(self, id: str, side) -> Term:
+        if isinstance(side, Term):
+            return side
+        if not isinstance(side, tuple) or len(side) < 2:
+            raise TypeError(f"{id}: a side is (condition, metric) or (condition, metric, point), not {side!r}")
+        condition, metric, *at = side
+        at = at or self._default
+        if len(at) > len(self.along):
+            raise ValueError(
+                f"{id}: {side!r} names a point of the curve, but the ledger has "
+                f"{f'only along={self.along}' if self.along else 'no along'}: name every coordinate there"
+            )
+        return Term(condition, metric, dict(zip(self.along, at, strict=False)))
+
+    def refuse_unknown(self, conditions: Collection[str], besides: Collection[str] = ()) -> None:
+        """Refuse entries about a condition that will not be run; `besides` names conditions and metrics to pass over.
+
+        Raises:
+            ValueError: with the entry's id, the condition and those that there are.
+        """
+        for id, term in self._asked(besides):
+            if term.condition not in conditions:
+                raise ValueError(
+                    f"{id}: there is no condition {term.condition!r} among {', '.join(map(repr, conditions))}: correct "
+                    "the entry, or name what comes from elsewhere in `besides`"
+                )
+
+    def refuse_unmeasured(self, cell: pd.DataFrame, besides: Collection[str] = ()) -> None:
+        """Refuse entries that ask for what is not among the rows of one cell: a metric, or a point of its curve.
+
+        Raises:
+            ValueError: with the entry's id, what it asks for, and what there is.
+        """
+        condition = cell["condition"].iloc[0]
+        for id, term in self._asked(besides):
+            mine = term if term.condition == condition else Term(condition, term.metric)
+            try:
+                check.one_of("metric", term.metric, cell["metric"].unique())
+                if mine is term:
+                    mine.values(cell)
+            except ValueError as error:
+                raise ValueError(f"{id}: {error}; or name what comes from elsewhere in `besides`") from None
+
+    def _asked(self, besides: Collection[str]) -> Iterator[tuple[str, Term]]:
+        for id, entry in self._entries.items():
+            yield from ((id, t) for t in entry.terms if t.condition not in besides and t.metric not in besides)
 
     def check(self, table: pd.DataFrame) -> Ledger:
-        """Measure every entry on a table of `alignlab.sweep`. Returns itself, to be shown."""
-        if not self.entries:
+        """Measure every entry on a table of `sweep`. Returns itself, to be shown.
+
+        Raises:
+            ValueError: no entries, or one that the table cannot answer.
+            RuntimeError: another table has been checked already, with other effects.
+        """
+        if not self._entries:
             raise ValueError("the ledger is empty: write claims before checking a table")
-        effects = {id: entry.effect(table) for id, entry in self.entries.items()}
+        effects = {id: entry.effect(table) for id, entry in self._entries.items()}
         for id, effect in effects.items():
             if not np.isfinite(effect).all():
                 raise ValueError(f"{id}: the effect is not finite with every seed: {effect.to_dict()}")
-        self.effects = effects
+            # The same cell run twice is no harm; a second table until one pleases is.
+            if self._effects and not effect.equals(self._effects[id]):
+                raise RuntimeError(
+                    f"{id}: another table has been checked already: a ledger is measured once, so begin a new one"
+                )
+        self._effects = effects
         return self
 
     def _measured(self) -> None:
-        if not self.effects:
+        if not self._effects:
             raise RuntimeError("nothing has been measured yet: call check(table) first")
 
     def verdict(self, id: str) -> str:
-        entry = self.entries[check.one_of("id", id, self.entries)]
+        entry = self._entries[check.one_of("id", id, self._entries)]
         self._measured()
-        return verdict(self.effects[id], entry.margin, entry.direction, entry.kind)
+        return verdict(self._effects[id], entry.margin, entry.direction, entry.kind)
 
     def results(self) -> dict:
         """Everything the scoreboard needs, as plain JSON."""
         self._measured()
-        lines = []
-        for id, e in self.entries.items():
-            effect = self.effects.get(id)
-            lines.append(
+        entries = []
+        for id, e in self._entries.items():
+            effect = self._effects[id]
+            entries.append(
                 {
                     "id": id, "kind": e.kind, "statement": e.statement, "paper": e.paper, "source": e.source,
                     "expect": e.expect, "margin": e.margin, "unit": e.unit,
@@ -193,68 +173,54 @@ class Ledger:
                     "verdict": self.verdict(id),
                 }
             )  # fmt: skip
-        seeds = [int(s) for s in next(iter(self.effects.values())).index]
+        seeds = [int(s) for s in next(iter(self._effects.values())).index]
         return {
-            "schema": 1,
-            "chapter": self.chapter,
-            "title": self.title,
-            "profile": self.profile,
-            "seeds": seeds,
-            "entries": lines,
-        }
+            "schema": 1, "chapter": self.chapter, "title": self.title, "profile": self.profile, "seeds": seeds,
+            "entries": entries,
+        }  # fmt: skip
 
     def lines(self) -> str:
         """One line per entry that noise cannot change unless the verdict changes: for strict comparison by nbval."""
-        self._measured()
-        n = len(next(iter(self.effects.values())))
         out = []
-        for id, e in self.entries.items():
-            v = self.verdict(id)
-            count = f" ({n} of {n} seeds)" if v in ("reproduced", "opposite", "held") else ""
-            out.append(f"{e.kind:8}{id:31} {v}{count}")
+        for e in self.results()["entries"]:
+            n = len(e["values"])
+            count = f" ({n} of {n} seeds)" if e["verdict"] in ("reproduced", "opposite", "held") else ""
+            out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}")
         return "\n".join(out)
 
     def __repr__(self) -> str:
-        if not self.effects:
-            return "\n".join(f"{e.kind:8}{e.id:31} {e.expect} {e.unit}" for e in self.entries.values())
+        if not self._effects:
+            return "\n".join(f"{e.kind:8}{e.id:31} {e.expect} {e.unit}" for e in self._entries.values())
         return "\n".join(
-            f"{r['kind']:8}{r['id']:31} {r['mean']:+.2f} [{', '.join(f'{v:+.2f}' for v in r['values'])}] "
-            f"{r['expect']}: {r['verdict']}"
+            f"{r['kind']:8}{r['id']:31} {r['mean']:+.2f} [{_every(r)}] {r['expect']}: {r['verdict']}"
             for r in self.results()["entries"]
         )
 
     def _repr_html_(self) -> str:
-        measured = bool(self.effects)
-        rows = self.results()["entries"] if measured else [
-            {"kind": e.kind, "statement": e.statement, "paper": e.paper, "expect": e.expect, "unit": e.unit}
-            for e in self.entries.values()
-        ]  # fmt: skip
-        head = [
-            "",
-            "Statement",
-            "Paper",
-            "Required here",
-            *(["Ours: mean [every seed]", "Verdict"] if measured else []),
+        head = ["", "Statement", "Paper", "Required here"]
+        text = html.escape
+        rows = [
+            [text(t) for t in (e.kind, e.statement, e.paper, f"{e.expect} {e.unit}")] for e in self._entries.values()
         ]
-        body = []
-        for r in rows:
-            cells = [html.escape(r["kind"]), html.escape(r["statement"]), html.escape(r["paper"]),
-                     html.escape(f"{r['expect']} {r['unit']}")]  # fmt: skip
-            if measured:
-                each = ", ".join(f"{v:+.2f}" for v in r["values"])
-                cells += [f"<b>{r['mean']:+.2f}</b> [{each}]", badge(r["verdict"])]
-            body.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
+        if self._effects:
+            head += ["Ours: mean [every seed]", "Verdict"]
+            for row, r in zip(rows, self.results()["entries"], strict=True):
+                row += [f"<b>{r['mean']:+.2f}</b> [{_every(r)}]", badge(r["verdict"])]
+        body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
         return (
-            '<div class="ledger-box"><table class="ledger"><thead><tr>'
-            + "".join(f"<th>{h}</th>" for h in head)
-            + "</tr></thead><tbody>" + "".join(body) + "</tbody></table></div>"
+            '<div class="ledger-box"><table class="ledger"><thead><tr>' + "".join(f"<th>{h}</th>" for h in head)
+            + f"</tr></thead><tbody>{body}</tbody></table></div>"
         )  # fmt: skip
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}
-        if self.effects:
+        if self._effects:
             bundle[MIME] = self.results()
         return bundle
+
+
+def _every(line: dict) -> str:
+    return ", ".join(f"{v:+.2f}" for v in line["values"])
 
 
 def badge(verdict: str) -> str:

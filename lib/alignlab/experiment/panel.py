@@ -8,9 +8,8 @@ from itertools import product
 
 import pandas as pd
 from IPython.display import HTML, display
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..measure.shift import KINDS, token_shift
+from ..measure.shift import KINDS
 
 # Shows the section whose number was chosen. Inline, so that it works from a file, without scripts from elsewhere.
 _SHOW = (
@@ -48,9 +47,10 @@ _HEAT = """<style>
 
 def table(frame: pd.DataFrame) -> str:
     """A DataFrame as a plain HTML table; text only, every cell escaped."""
-    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in frame.columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row) + "</tr>" for row in frame.values)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    cells = frame.astype(str).rename(columns=str)  # as Python writes them: pandas would round, and shorten long texts
+    with pd.option_context("display.max_colwidth", None):
+        page = cells.to_html(index=False, border=0)
+    return page.replace('<table class="dataframe">', "<table>").replace("<th>", '<th scope="col">')
 
 
 def explorer(label: str, sections: Mapping[str, pd.DataFrame]) -> HTML:
@@ -68,7 +68,8 @@ def _choice(label: str, sections: Mapping[str, str], head: str = "") -> HTML:
         raise ValueError("an explorer needs at least one section to choose")
     options = "".join(f"<option>{html.escape(name)}</option>" for name in sections)
     parts = "".join(f"<section{' hidden' if k else ''}>{part}</section>" for k, part in enumerate(sections.values()))
-    menu = f'<label>{html.escape(label)} <select onchange="{_SHOW}">{options}</select></label>'
+    # autocomplete: a browser that comes back to the page would keep the choice, but show the first section.
+    menu = f'<label>{html.escape(label)} <select autocomplete="off" onchange="{_SHOW}">{options}</select></label>'
     return HTML(f'<div class="explorer">{head}{menu}{parts}</div>')
 
 
@@ -132,23 +133,21 @@ def heat_maps(label: str, moments: Mapping[object, pd.Series]) -> HTML:
     return _slid({label: list(moments)}, pieces, _HEAT)
 
 
-def shift_viewer(
-    base: PreTrainedModel,
-    aligned: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    label: str = "Question:",
-    **options,
-) -> HTML:
+def shift_viewer(tokens: pd.DataFrame, prompts: Sequence[str], label: str = "Question:") -> HTML:
     """The aligned model's replies, each token marked by its shift against the base; works on the static page.
 
     A marginal or shifted token carries its rank above it and a line under it, so that colour is not needed; hovering
     shows rank and probability of any token, and the same numbers stand in a table that can be unfolded.
 
     Args:
-        options: of `shift.token_shift`, which see for errors too.
+        tokens: of `shift.token_shift`.
+        prompts: what was asked there, one for each reply.
+
+    Raises:
+        ValueError: not one prompt per reply.
     """
-    tokens = token_shift(base, aligned, tokenizer, prompts, **options)
+    if tokens["reply"].nunique() != len(prompts):
+        raise ValueError(f"there are {len(prompts)} prompts to {tokens['reply'].nunique()} replies: pass one per reply")
     sections: dict[str, str] = {}
     for (_, rows), prompt in zip(tokens.groupby("reply"), prompts, strict=True):
         name = prompt if prompt not in sections else f"{prompt} ({len(sections) + 1})"

@@ -1,15 +1,26 @@
-"""One look for every figure. Functions take a tidy table and return a matplotlib figure."""
+"""One look for every figure. Functions take a tidy table of `sweep` and return a matplotlib figure.
+
+Which rows are drawn is said, not cut out beforehand: `where` is a column -> its value or values, and `order` what is
+drawn, one after the other, with what it is called:
+
+    order=["base", "aligned"]                           conditions
+    order={"base": "the base", "aligned": "its twin"}   conditions, renamed
+    order={("longer", 1000): "1,000 examples"}          a condition at one point of its curve, as in a ledger
+
+Every seed is drawn, and nothing is averaged but seeds: more than one row for a seed is refused.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+
+from .. import check
 
 # Okabe and Ito (2008): told apart with every common colour blindness, and on white as on grey.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
@@ -33,11 +44,59 @@ def use_style() -> None:
     )  # fmt: skip
 
 
-def _of(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    rows = table[table["metric"] == metric]
-    if rows.empty:
-        raise ValueError(f"the table has no metric {metric!r}: it has {', '.join(map(repr, table['metric'].unique()))}")
-    return rows
+Order = Sequence | Mapping | None
+COLUMNS = ("condition", "seed", "metric", "value")  # the others of a table are coordinates of curves
+
+
+def _some(table: pd.DataFrame, column: str, wanted) -> pd.DataFrame:
+    """The rows whose `column` is `wanted`, or one of those; refused by name where there are none."""
+    check.one_of("the column", column, table.columns)
+    wanted = list(wanted) if isinstance(wanted, list | tuple | set | range | dict) else [wanted]
+    known = table[column].unique().tolist()
+    for value in wanted:
+        if value not in known:
+            has = ", ".join(map(repr, known))
+            raise ValueError(f"the table has no {column} {value!r} to draw here: it has {has}")
+    return table[table[column].isin(wanted)]
+
+
+def _labels(order: Order, default: Sequence) -> dict:
+    """What is drawn -> what it is called."""
+    return dict(order) if isinstance(order, Mapping) else {c: c for c in (default if order is None else order)}
+
+
+def _named(table: pd.DataFrame, column: str, labels: Mapping, name: str) -> pd.DataFrame:
+    """The rows that `labels` names, with what they are called in a new column `name`, in the order of the labels."""
+    coordinates = [c for c in table.columns if c not in COLUMNS]
+    parts = []
+    for key, label in labels.items():
+        value, *at = key if isinstance(key, tuple) else (key,)
+        rows = _some(table, column, [value])
+        for coordinate, point in zip(coordinates, at, strict=False):
+            rows = _some(rows, coordinate, [point])
+        parts.append(rows.assign(**{name: str(label)}))
+    return pd.concat(parts)
+
+
+def _drawn(table: pd.DataFrame, metric: str | Mapping, where: Mapping | None) -> tuple[pd.DataFrame, dict]:
+    """The rows of the metrics, and the label of each metric."""
+    labels = (
+        {m: m if label is None else label for m, label in _labels(metric, [metric]).items()}
+        if isinstance(metric, Mapping)
+        else {metric: metric}
+    )
+    for column, wanted in (where or {}).items():
+        table = _some(table, column, wanted)
+    return _some(table, "metric", list(labels)), labels
+
+
+def _one_row_a_seed(rows: pd.DataFrame, by: list[str]) -> None:
+    twice = rows[rows.duplicated([*by, "seed"])]
+    if len(twice):
+        raise ValueError(
+            f"there is more than one row per seed for {', '.join(map(str, twice.iloc[0][by]))}: say with `where` or "
+            "`order` which point of the curve is meant"
+        )
 
 
 def _check_colours(names: Sequence[str], what: str) -> None:
@@ -45,8 +104,31 @@ def _check_colours(names: Sequence[str], what: str) -> None:
     if len(names) > len(PALETTE):
         raise ValueError(
             f"there are {len(names)} {what} ({', '.join(map(str, names))}), but a figure shows {len(PALETTE)} at most: "
-            "leave some out of the table, or draw two figures"
+            "name some in `order`, or draw two figures"
         )
+
+
+def _looks(names: Sequence[str], places: Sequence[int]) -> dict:
+    """Colour and marker of each name, for seaborn."""
+    hues = {n: PALETTE[k] for n, k in zip(names, places, strict=True)}
+    return {"hue_order": names, "palette": hues, "markers": {n: MARKERS[PALETTE.index(h)] for n, h in hues.items()}}
+
+
+def _finish(ax, values: Sequence[float], chance: float | None, ylim: tuple[float, float] | None) -> None:
+    """The line of guessing, a range that hides nothing, and the legend."""
+    low, high = min(values), max(values)
+    if chance is not None:
+        ax.axhline(chance, color="#777777", ls=":", lw=1.3, label="guessing")
+    if ylim is None:  # shares from 0 to 1 always, so that figures can be compared; more where there is more
+        room = 0.05 * (max(high, 1) - min(low, 0))
+        ylim = (low - room if low < 0 else 0, max(high, 1) + room)
+    elif low < ylim[0] or high > ylim[1]:
+        raise ValueError(f"ylim is {ylim}, but the values reach from {low:g} to {high:g}: nothing may be cut off")
+    ax.set_ylim(*ylim)
+    if ax.get_legend():
+        ax.get_legend().remove()
+    if ax.get_legend_handles_labels()[0]:  # below the axes: beside them it would narrow the figure on a phone
+        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 def dots(
@@ -55,78 +137,163 @@ def dots(
     *,
     title: str,
     ylabel: str,
-    order: Sequence[str] | None = None,
-    reference: Mapping[str, float] | None = None,
+    where: Mapping[str, object] | None = None,
+    x: str = "condition",
+    order: Order = None,
+    hue: str = "metric",
+    hues: Order = None,
+    reference: Mapping | None = None,
     chance: float | None = None,
+    ylim: tuple[float, float] | None = None,
 ) -> Figure:
-    """A dot for every seed and a bar for their mean, condition by condition.
+    """A dot for every seed and a bar for their mean, side by side.
 
     Args:
-        metric: one metric, or several as metric -> label, drawn side by side in each condition.
-        order: the conditions from left to right; default: as in the table.
-        reference: condition -> the paper's value, drawn as a hollow star.
+        metric: one metric, or several as metric -> label.
+        where: column -> the value or values that are drawn.
+        x: the column whose values stand from left to right; "metric" to have the metrics there.
+        order: of x, see the head of this module; default: as in the table.
+        hue: the column whose values stand side by side in each place, each in its colour.
+        hues: of hue, like `order`; default: the labels of the metrics, or as in the table.
+        reference: the papers' values, drawn as hollow stars: what is written below -> a value or several, at the middle
+            of the place; (what is written below, a value of hue) -> at the bar of that one.
         chance: a level to draw as a dotted line.
+        ylim: default: from 0 to 1, and further where the values go further.
+
+    Raises:
+        ValueError: what the table lacks, more than one row for a seed, more colours than can be told apart, a
+            reference to a place that is not drawn, or a `ylim` that cuts something off.
     """
-    labels = metric if isinstance(metric, Mapping) else {metric: None}
-    _check_colours(list(labels), "metrics")
-    known = list(table["condition"].unique())
-    order = list(order or known)
-    for c in order:
-        if c not in known:
-            raise ValueError(f"the table has no condition {c!r} to draw: it has {', '.join(map(repr, known))}")
+    rows, labels = _drawn(table, metric, where)
+    both = {}
+    for column, said in ((x, order), (hue, hues)):
+        default = labels if column == "metric" else rows[column].unique()
+        both[column] = _labels(labels if said is None and column == "metric" else said, default)
+    rows = _named(_named(rows, x, both[x], "place"), hue, both[hue], "shown")
+    _one_row_a_seed(rows, ["place", "shown"])
+    places, shown = (list(dict.fromkeys(map(str, both[c].values()))) for c in (x, hue))
+    _check_colours(shown, f"{hue}s")
+    looks, width = _looks(shown, range(len(shown))), 0.8 / len(shown)
+    centre = {s: width * (k + 0.5) - 0.4 for k, s in enumerate(shown)}
+    # Bars are at 0, 1, ...; the dots of a bar stand beside each other, or equal values would hide behind one another.
+    nth = rows.groupby(["place", "shown"]).cumcount()
+    of = rows.groupby(["place", "shown"])["value"].transform("size")
+    beside = ((nth + 0.5) / of - 0.5) * width * 0.6
+    rows = rows.assign(at=rows["place"].map(places.index))
+    rows["dot"] = rows["at"] + rows["shown"].map(centre) + beside
     fig, ax = plt.subplots()
-    width = 0.8 / len(labels)
-    for k, (name, label) in enumerate(labels.items()):
-        rows = _of(table, name)
-        for i, condition in enumerate(order):
-            values = rows.loc[rows["condition"] == condition, "value"].to_numpy()
-            x = i - 0.4 + width * (k + 0.5)
-            ax.bar(x, values.mean(), width * 0.86, color=PALETTE[k], alpha=0.35, label=label if i == 0 else None)
-            spread = np.linspace(-1, 1, len(values)) * width * 0.22 if len(values) > 1 else [0]
-            ax.plot(x + np.asarray(spread), values, MARKERS[k], color=PALETTE[k], ms=5.5, mec="white", mew=0.6)
-    if reference:
-        xs = [i for i, c in enumerate(order) if c in reference]
-        ys = [reference[order[i]] for i in xs]
-        ax.plot(xs, ys, "*", ms=12, mfc="none", mec="#222222", label="the paper's model")
-    if chance is not None:
-        ax.axhline(chance, color="#777777", ls=":", lw=1.3, label="guessing")
-    ax.set(title=title, ylabel=ylabel, ylim=(0, 1.05))
-    ax.set_xticks(range(len(order)), [c.replace(" ", "\n", 1) for c in order])
-    if ax.get_legend_handles_labels()[0]:  # below the axes: beside them it would narrow the figure on a phone
-        fig.legend(loc="outside lower center", ncols=3)
+    data = {"data": rows, "y": "value", "hue": "shown", "ax": ax}
+    bars = {"width": 0.8, "gap": 0.14, "native_scale": True, "errorbar": None, "alpha": 0.35, "saturation": 1}
+    sns.barplot(x="at", hue_order=shown, palette=looks["palette"], legend=len(shown) > 1, **bars, **data)
+    sns.scatterplot(x="dot", style="shown", style_order=shown, legend=False, s=32, linewidth=0.6, **looks, **data)
+    for (place, name), mean in rows.groupby(["place", "shown"])["value"].mean().items():
+        if abs(mean) < 0.005:  # there is no bar to be seen: say that it is there
+            ax.annotate("0", (places.index(place) + centre[name], 0), (0, 6), textcoords="offset points", ha="center")
+    stars = []
+    for key, value in (reference or {}).items():
+        place, name = key if isinstance(key, tuple) else (key, None)
+        check.one_of("the place of a reference", str(place), places)
+        side = 0 if name is None else centre[str(both[hue][check.one_of("the bar of a reference", name, both[hue])])]
+        stars += [(places.index(str(place)) + side, v) for v in (value if isinstance(value, Sequence) else [value])]
+    if stars:
+        ax.plot(*zip(*stars, strict=True), "*", ms=12, mfc="none", mec="#222222", label="the paper's model")
+    ax.set(title=title, ylabel=ylabel, xlabel="")
+    ax.set_xticks(range(len(places)), [p.replace(" ", "\n", 1) for p in places])
+    _finish(ax, [*rows["value"], *(v for _, v in stars)], chance, ylim)
     return fig
 
 
 def curves(
     table: pd.DataFrame,
-    metric: str,
+    metric: str | Mapping,
     along: str,
     *,
     title: str,
     xlabel: str,
     ylabel: str,
+    where: Mapping[str, object] | None = None,
+    order: Order = None,
     log: bool = False,
     chance: float | None = None,
-    ylim: tuple[float, float] | None = (0, 1.05),
+    ylim: tuple[float, float] | None = None,
 ) -> Figure:
-    """A line for the mean of each condition along a coordinate, and a dot for every seed."""
-    rows = _of(table, metric)
-    _check_colours(list(rows["condition"].unique()), "conditions")
+    """A line for the mean of each condition along a coordinate, and a dot for every seed.
+
+    Args:
+        metric: one metric, or several as metric -> label: then each is a line, of each condition.
+        along: the coordinate; or "metric", where `metric` says the place of each (`{"shift 1": 1, "shift 2": 2}`).
+        where, order, chance, ylim: as in `dots`; two conditions that are called the same make one line. A condition
+            keeps its colour in all figures of a table.
+        log: a logarithmic axis with a tick at every point; where a point is 0, it has its place at the left.
+
+    Raises:
+        ValueError: as `dots`.
+    """
+    known = table["condition"].unique().tolist()
+    rows, labels = _drawn(table, metric, where)
+    names = _labels(order, rows["condition"].unique())
+    rows = _named(rows, "condition", names, "shown")
+    rows["x"] = pd.to_numeric(rows["metric"].map(labels) if along == "metric" else rows[along])
+    if along != "metric" and len(labels) > 1:
+        of = rows["metric"].map(labels)
+        rows["shown"] = of if len(names) == 1 else of + ", " + rows["shown"]
+    _one_row_a_seed(rows, ["shown", "x"])
+    if along != "metric":
+        rows = rows.assign(nth=rows["metric"].map(list(labels).index)).sort_values("nth", kind="stable")
+    lines = list(dict.fromkeys(rows["shown"]))
+    _check_colours(lines, "lines")
+    fixed = len(known) <= len(PALETTE) and len(lines) == len(names) and set(names) <= set(known) and len(names) > 1
+    looks = _looks(lines, [known.index(c) for c in names] if fixed else range(len(lines)))
     fig, ax = plt.subplots()
-    for k, condition in enumerate(rows["condition"].unique()):
-        part = rows[rows["condition"] == condition]
-        mean = part.groupby(along)["value"].mean()
-        ax.plot(mean.index, mean.values, color=PALETTE[k], marker=MARKERS[k], ms=4, label=condition)
-        ax.plot(part[along], part["value"], MARKERS[k], color=PALETTE[k], ms=4.5, alpha=0.5, mec="none")
-    if chance is not None:
-        ax.axhline(chance, color="#777777", ls=":", lw=1.3, label="guessing")
+    data = {"data": rows, "x": "x", "y": "value", "hue": "shown", "style": "shown", "style_order": lines, "ax": ax}
+    sns.lineplot(errorbar=None, dashes=False, ms=5, **looks, **data)
+    sns.scatterplot(legend=False, s=22, alpha=0.5, linewidth=0, **looks, **data)
     if log:
-        ax.set_xscale("log")
-        ticks = sorted(rows[along].unique())
-        ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        ticks = sorted(rows["x"].unique())
+        if ticks[0] == 0:
+            ax.set_xscale("symlog", linthresh=ticks[1], linscale=0.5)
+            ax.set_xlim(-0.1 * ticks[1], 1.3 * ticks[-1])
+        else:
+            ax.set_xscale("log")
+        ax.set_xticks(ticks, [f"{t:,g}" for t in ticks])
         ax.minorticks_off()
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    if ylim:
-        ax.set_ylim(*ylim)
-    fig.legend(loc="outside lower center", ncols=3)
+    _finish(ax, rows["value"], chance, ylim)
     return fig
+
+
+def shares(
+    frame: pd.DataFrame, x: str, hue: str, *, order: Sequence[str], hues: Sequence[str], title: str, xlabel: str,
+    ylabel: str,
+) -> Figure:  # fmt: skip
+    """For every value of column `x` the shares of the values of column `hue` among its rows, stacked to 1.
+
+    Args:
+        frame: one row for each thing that is counted.
+        order, hues: the values of both, from left to right and from the bottom to the top.
+    """
+    _check_colours(hues, f"{hue}s")
+    frame = frame.assign(**{x: pd.Categorical(frame[x].astype(str), list(order))})
+    fig, ax = plt.subplots()
+    sns.histplot(
+        frame, x=x, hue=hue, hue_order=list(reversed(hues)), palette=dict(zip(hues, PALETTE, strict=False)),
+        multiple="fill", discrete=True, shrink=0.8, alpha=1, edgecolor="white", ax=ax,
+    )  # fmt: skip
+    for bars, hatch in zip(ax.containers, ("", "//", "..", "xx", "\\\\", "++", "oo"), strict=False):
+        for bar in bars:
+            bar.set_hatch(hatch)
+    handles = [bars.patches[0] for bars in ax.containers]
+    ax.get_legend().remove()
+    fig.legend(handles, hues, loc="outside lower center", ncols=2)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return fig
+
+
+def heat(frame: pd.DataFrame, *, title: str = "", xlabel: str = "", label: str = "", ax=None) -> Figure:
+    """Shares, 0 to 1, as a map of colours: a row for each row of the frame, named as in its index."""
+    if ax is None:
+        _, ax = plt.subplots()
+    sns.heatmap(frame, vmin=0, vmax=1, cmap="cividis", cbar_kws={"label": label}, ax=ax)
+    ax.set(title=title, xlabel=xlabel, ylabel="")
+    ax.tick_params(length=0)
+    return ax.figure

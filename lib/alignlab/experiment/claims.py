@@ -1,0 +1,114 @@
+"""What a claim is, and the rule that gives its verdict.
+
+A claim says which conditions are compared, on which metric, in which direction and by what margin. Verdicts:
+
+  reproduced      the effect clears the margin with every seed
+  direction only  with every seed the effect has the claimed sign, and its mean reaches half the margin
+  opposite        with every seed the effect has the other sign, and its mean reaches half the margin the other way
+  not reproduced  anything else
+
+A mean alone has a sign by chance; asking every seed, and half the margin, is what keeps noise from being called a
+direction. A negative control is held when no seed shows more than the allowed effect, otherwise it is broken; one
+that is two-sided allows it in neither direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from .. import check
+
+VERDICTS = {  # kind of entry -> what can be said of it
+    "claim": ("reproduced", "direction only", "not reproduced", "opposite"),
+    "control": ("held", "broken"),
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One side of a comparison: the value of `metric` under `condition`, at one point of a curve where there is one."""
+
+    condition: str
+    metric: str
+    at: Mapping[str, object] = field(default_factory=dict)
+
+    def values(self, table: pd.DataFrame) -> pd.Series:
+        """The value for every seed, indexed by seed."""
+        for column, wanted in {"condition": self.condition, "metric": self.metric, **self.at}.items():
+            if column not in table:
+                raise ValueError(f"the table has no column {column!r}: it has {', '.join(table.columns)}")
+            known = table[column].unique().tolist()
+            table = table[table[column] == wanted]
+            if table.empty:
+                raise ValueError(f"the table has no {column} {wanted!r} here: there is {', '.join(map(repr, known))}")
+        if table["seed"].duplicated().any():
+            raise ValueError(f"{self} meets more than one row per seed: name the point of the curve with `at`")
+        return table.set_index("seed")["value"].sort_index()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger: a claim, or a control, whose effect is `left` minus `right`."""
+
+    id: str
+    kind: str  # "claim" or "control"
+    statement: str
+    left: Term
+    right: Term | float  # a number is a fixed level, such as chance or perfection
+    margin: float  # claim: the least effect that counts; control: the greatest that is allowed
+    direction: int  # +1: left is the larger; -1: the smaller; 0 (controls only): neither may be
+    paper: str  # what the paper found, in its figures
+    source: str  # key of the bibliography
+    unit: str  # of the effect
+
+    def __post_init__(self):
+        check.number("margin", self.margin, above=0)
+        check.one_of("direction", self.direction, (1, -1, 0) if self.kind == "control" else (1, -1))
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        return (self.left, self.right) if isinstance(self.right, Term) else (self.left,)
+
+    @property
+    def expect(self) -> str:
+        if self.kind == "control" and self.direction == 0:
+            return f"within ±{self.margin:.2f}"
+        least = self.kind == "claim"  # a claim has a least effect, a control a greatest
+        sign = self.direction if least else -self.direction
+        return f"at {'least' if sign > 0 else 'most'} {self.direction * self.margin:+.2f}"
+
+    def effect(self, table: pd.DataFrame) -> pd.Series:
+        left = self.left.values(table)
+        if not isinstance(self.right, Term):
+            return left - self.right
+        right = self.right.values(table)
+        if list(left.index) != list(right.index):
+            raise ValueError(
+                f"{self.id}: the two sides were run with different seeds: {list(left.index)}, {list(right.index)}"
+            )
+        return left - right
+
+
+def verdict(effects, margin: float, direction: int = 1, kind: str = "claim") -> str:
+    """The verdict on the effects of all seeds; see the head of this module for the rule.
+
+    Raises:
+        ValueError: no effects, or one that is not finite.
+    """
+    e = np.asarray(effects, dtype=float)
+    if e.size == 0 or not np.isfinite(e).all():
+        raise ValueError(f"a verdict needs a finite effect for every seed, not {e.tolist()}")
+    e = e * direction if direction else np.abs(e)
+    if kind == "control":
+        return "held" if (e <= margin).all() else "broken"
+    if (e >= margin).all():
+        return "reproduced"
+    if (e > 0).all() and e.mean() >= margin / 2:
+        return "direction only"
+    if (e < 0).all() and e.mean() <= -margin / 2:
+        return "opposite"
+    return "not reproduced"
