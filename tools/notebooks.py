@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -13,6 +14,7 @@ from alignlab.experiment.ledger import MIME, VERDICTS
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
+SLUG = r"[a-z0-9][a-z0-9-]*"  # a chapter's file name without suffix, and the id of an entry
 TEXTS = ("id", "statement", "paper", "source", "expect", "unit")
 
 
@@ -67,6 +69,24 @@ def entries(file: Path) -> list[dict]:
     return found[0]["entries"] if found else []
 
 
+def known(chapters: Sequence[str] = ()) -> list[str]:
+    """The named chapters, or all that have a ledger, in the order of the book.
+
+    Raises:
+        ValueError: a chapter that has no ledger, with those that have one.
+    """
+    there = [file.stem for file in notebooks(ROOT).values() if entries(file)]
+    for chapter in chapters:
+        if chapter not in there:
+            raise ValueError(f"there is no chapter {chapter!r} with a ledger: there is {', '.join(there)}")
+    return list(chapters) or there
+
+
+def shown(entry: dict) -> str:
+    """An entry as the tables of the book have it."""
+    return f"{entry['verdict']} ({entry['mean']:+.2f})"
+
+
 def ledgers(file: Path) -> list[dict]:
     """The ledgers in the outputs of a notebook, checked.
 
@@ -98,6 +118,8 @@ def fault(ledger: object) -> str | None:
     for name in ("chapter", "title", "profile"):
         if not isinstance(ledger.get(name), str):
             return f"the ledger has no {name}"
+    if not re.fullmatch(SLUG, ledger["chapter"]):
+        return f"the ledger is of the chapter {ledger['chapter']!r}, which is no slug: small letters, digits, hyphens"
     seeds, entries = ledger.get("seeds"), ledger.get("entries")
     if not isinstance(seeds, list) or not seeds or not isinstance(entries, list):
         return "the ledger needs a list of seeds and a list of entries"
@@ -109,7 +131,7 @@ def fault(ledger: object) -> str | None:
         for name in TEXTS:
             if not isinstance(entry.get(name), str):
                 return f"{where} has no {name}"
-        if entry["id"] in ids or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", entry["id"]):
+        if entry["id"] in ids or not re.fullmatch(SLUG, entry["id"]):
             return f"{where} needs an id of its own, in small letters, digits and hyphens"
         ids.add(entry["id"])
         if entry.get("kind") not in VERDICTS:

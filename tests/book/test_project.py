@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import shutil
 import subprocess
@@ -53,8 +55,8 @@ def test_a_dependency_is_pinned_within_its_bounds_and_installed_so(wanted):
 
 def test_the_data_of_the_library_are_installed_with_it():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-    patterns = tool["package-data"]["alignlab"]
-    data = [f for f in (ROOT / "lib" / "alignlab" / "data").iterdir() if f.is_file()]
+    patterns = tool["package-data"]["alignlab.worlds"]
+    data = [f for f in (ROOT / "lib" / "alignlab").rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")]
     assert data and all(any(f.match(p) for p in patterns) for f in data)
 
 
@@ -147,6 +149,52 @@ def test_readme_names_the_commands():
         assert command in readme, f"README.md does not name `{command}`"
     for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", readme):
         assert (ROOT / picture).exists(), f"README.md shows {picture}, which is missing"
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ("chapter NAME=lima SEDE=100", "unknown setting 'SEDE=100': make chapter takes NAME=..., PROFILE=..., SEED="),
+        ("chapter NAME=lima NAME=rot13", "NAME is given twice"),
+        ("reproduce NAME=lima", "make reproduce takes no setting"),
+        ("test PART=libary", "unknown part 'libary': choose from lint, library"),
+        ("chapter NAME=lima COSTS=yes", "COSTS is 'yes'"),
+        ("chapter NAME=lima SEED=", "SEED is empty"),
+        ("chaptre", "unknown target 'chaptre'"),
+    ],
+)
+@pytest.mark.parametrize("front", ["python", "make"])
+def test_an_unknown_setting_is_refused_before_anything_is_done(tmp_path, front, words, says):
+    if front == "make" and (not shutil.which("make") or "twice" in says or "target" in says):
+        pytest.skip("there is no make here, or it takes the last of two values, or says this in its own words")
+    for name in ("make.py", "Makefile"):  # a tree without an environment: it would take minutes to make one
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["make", f"PYTHON={sys.executable}"] if front == "make" else [sys.executable, "make.py"]
+    run = subprocess.run([*command, *words.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode and says in run.stderr, run.stderr
+    assert {p.name for p in tmp_path.iterdir()} <= {"make.py", "Makefile", "__pycache__"}
+
+
+def test_plain_pytest_leaves_out_what_is_slow():
+    asked = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/slow", "tests/site"]
+    plain = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    assert plain.returncode == 5 and "no tests collected" in plain.stdout, plain.stdout
+    every = subprocess.run([*asked, "-m", ""], cwd=ROOT, capture_output=True, text=True)
+    assert every.returncode == 0 and "test_broken_library.py" in every.stdout and "test_site.py" in every.stdout
+
+
+def test_make_passes_on_what_stands_on_its_command_line_and_nothing_else(tmp_path):
+    if not shutil.which("make"):
+        pytest.skip("there is no make here")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "make.py").write_text("import sys; print(sys.argv[1:])")
+    title = "TITLE=What's \"it\"; $HOME"
+    run = subprocess.run(
+        ["make", f"PYTHON={sys.executable}", "new", "NAME=dpo", title.replace("$", "$$")],
+        cwd=tmp_path, env={**os.environ, "PROFILE": "full", "SEED": "9"}, capture_output=True, text=True,
+    )  # fmt: skip
+    said = ast.literal_eval(run.stdout)
+    assert said[0] == "new" and set(said[1:]) == {"NAME=dpo", title.replace("$", "$$")}, run.stderr
 
 
 def test_make_knows_every_target_of_make_py():
