@@ -13,7 +13,7 @@ from alignlab.models import rules
 from alignlab.models.answer import Reply, generate
 from alignlab.models.llama import make_model
 from alignlab.models.rules import EndRamp, Rules, SeenPenalty, TokenBias
-from alignlab.models.tokens import make_tokenizer, prompt_text
+from alignlab.models.tokens import word_tokenizer, prompt_text
 from bs4 import BeautifulSoup
 from transformers import LogitsProcessorList
 
@@ -103,10 +103,10 @@ def test_shares_and_parting_by_hand():
 
 
 def test_pairs_that_do_not_fit_are_refused(taught, tokenizer):
-    other = make_model(make_tokenizer(["a", "b"]), width=32, depth=1, seed=0)
+    other = make_model(word_tokenizer(["a", "b"]), width=32, depth=1, seed=0)
     with pytest.raises(ValueError, match="ranks need one vocabulary"):
         shift.token_shift(other, taught.model, tokenizer, ["who ?"])
-    bigger = make_tokenizer([f"w{i}" for i in range(500)])
+    bigger = word_tokenizer([f"w{i}" for i in range(500)])
     with pytest.raises(ValueError, match="the tokenizer has 506 tokens"):
         shift.token_shift(taught.base, taught.model, bigger, ["w1"])
 
@@ -253,7 +253,7 @@ def test_the_viewer_says_rank_and_probability_of_every_token(shifted, taught, to
 
 
 def test_words_in_the_viewer_are_escaped(taught):
-    words = make_tokenizer(["<b>", "a&b"])
+    words = word_tokenizer(["<b>", "a&b"])
     model = make_model(words, width=32, depth=1, seed=0)
     reply = Reply("<b> a&b", False, tuple(words("<b> a&b", add_special_tokens=False)["input_ids"]))
     shown = panel.shift_viewer(model, model, words, ["<i>"], replies=[reply], template=False).data
