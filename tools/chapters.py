@@ -29,14 +29,15 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from . import costs, environment
+from . import costs, environment, stamp
 from .costs import Cost
-from .notebooks import MIME, ROOT, code, notebooks
+from .notebooks import MIME, ROOT, code, notebooks, text
 from .tables import replace
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURE_TAG = "readme-picture"
 PICTURE = ROOT / "book" / "_static" / "result.png"  # what the README shows: never drawn by hand, never out of date
+COSTS = costs.TABLE.parent
 TIMEOUT = 1800  # seconds for one cell
 
 
@@ -67,11 +68,6 @@ def picture(notebook: NotebookNode) -> bytes | None:
                 if "image/png" in output.get("data", {}):
                     return base64.b64decode(output["data"]["image/png"])
     return None
-
-
-def text(notebook: NotebookNode) -> str:
-    """The file's content: keys sorted, indent 1, one newline at the end."""
-    return nbformat.writes(notebook, version=4, indent=1, sort_keys=True, ensure_ascii=False).rstrip("\n") + "\n"
 
 
 def inject(notebook: NotebookNode, values: dict[str, object]) -> None:
@@ -296,6 +292,8 @@ def main(arguments: list[str] | None = None) -> int:
                 shared = any(costs.shares_bases(c) for _, c in code(notebook))
                 costs.say(notebook, costs.sentence(costs.record(file.stem, cost), shared))
             write(notebook, out)
+            if cost:
+                stamp.stamp(ROOT, stamp.configured(ROOT), [ROOT / "README.md"])  # its list says minutes too
             if out == file and file.parent == ROOT / "notebooks" and (image := picture(notebook)):
                 replace(PICTURE, image)
             print(*verdicts(notebook), sep="\n", end="\n" if verdicts(notebook) else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -57,6 +57,23 @@ def read(file: Path) -> NotebookNode:
 def code(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
     """The code cells, numbered from 1."""
     return list(enumerate((c for c in notebook.cells if c.cell_type == "code"), 1))
+
+
+def text(notebook: NotebookNode) -> str:
+    """A notebook as it is written: keys sorted, indent 1, one newline at the end."""
+    return nbformat.writes(notebook, version=4, indent=1, sort_keys=True, ensure_ascii=False).rstrip("\n") + "\n"
+
+
+def title(cells: Sequence[Mapping]) -> str:
+    """The heading of the first cell.
+
+    Raises:
+        ValueError: the notebook does not begin with one.
+    """
+    found = re.match(r"\s*# +(.+)", cells[0]["source"] if cells else "")
+    if not found:
+        raise ValueError("the first cell does not begin with a title, `# ...`")
+    return found[1].strip()
 
 
 def tags(cell: NotebookNode) -> list[str]:
