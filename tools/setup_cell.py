@@ -26,7 +26,8 @@ for version in ("v{version}", "{branch}"):  # the branch only where there is no 
 try:
     from alignlab.experiment import notebook
 except ImportError as e:
-    found, missing = getattr(util.find_spec("alignlab"), "origin", None), e.name or str(e)
+    found = getattr(util.find_spec("alignlab"), "origin", None)
+    missing = e.name or str(e)
     if not found:
         remedy = "alignlab could not be installed: see what pip says above"
     elif missing.split(".")[0] == "alignlab":
