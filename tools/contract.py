@@ -6,18 +6,21 @@ What a program cannot check (is the prose true, is the experiment fair) stays wi
 from __future__ import annotations
 
 import ast
+import math
 import re
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import chapters
+from . import chapters, costs, stamp, tables
 from . import notebooks as reader
-from .notebooks import MIME, VERDICTS, tags
+from . import setup_cell as setup
+from .chapters import alt, images
+from .notebooks import MIME, ROOT, VERDICTS, tags, text
 
 FINDING, INTRODUCTION = "finding", "introduction"
 IGNORE, SKIP = "nbval-ignore-output", "nbval-skip"
@@ -38,6 +41,7 @@ class Chapter:
     slug: str
     notebook: NotebookNode
     keys: frozenset[str]  # of the bibliography
+    costs: Mapping[str, str] | None = None  # its line of the table; None: it has not been measured
 
     @property
     def kind(self) -> str:
@@ -60,15 +64,11 @@ class Chapter:
 
 
 def read(file: Path, keys: frozenset[str]) -> Chapter:
-    return Chapter(file.stem, reader.read(file), keys)
+    return Chapter(file.stem, reader.read(file), keys, tables.read(costs.TABLE, "chapter").get((file.stem,)))
 
 
 def bibliography(file: Path) -> frozenset[str]:
     return frozenset(re.findall(r"^@\w+\{\s*([^,\s]+)\s*,", file.read_text("utf-8"), re.MULTILINE))
-
-
-def images(cell: NotebookNode) -> list[NotebookNode]:
-    return [o for o in cell.outputs if any(t.startswith("image/") for t in o.get("data", {}))]
 
 
 def lines(cell: NotebookNode) -> int:
@@ -148,6 +148,34 @@ def at_a_glance(chapter):
 
 
 @rule
+def measured_minutes(chapter):
+    said = costs.said(chapter.notebook)
+    if said is None:
+        yield "`At a glance` has no row `| Time | ... |`"
+    elif chapter.costs is None:
+        yield f"nobody has measured what it costs: run `make chapter NAME={chapter.slug} COSTS=1`"
+    elif not about(said, costs.own(chapter.costs)):
+        own = costs.own(chapter.costs)
+        yield f"the row Time says {said!r}, the table {own:.1f} minutes: run `make chapter NAME={chapter.slug} COSTS=1`"
+
+
+def about(said: str, minutes: float) -> bool:
+    """Do the words agree with the minutes, a minute and a third of them to either side?"""
+    number = re.search(r"\d+(?:\.\d+)?", said.split(" on ")[0])
+    short = 0.5 if re.search(r"half a minute|under a minute", said) else 1.0 if "a minute" in said else None
+    claimed = short if short is not None else float(number[0]) if number else math.inf
+    return abs(claimed - minutes) <= 1 + max(claimed, minutes) / 3 and claimed < math.inf
+
+
+@rule
+def nothing_left_to_write(chapter):
+    for number, cell in enumerate(chapter.notebook.cells, 1):
+        found = re.search(r"\bTODO\b[^\n]*", f"{cell.source}\n{alt(cell)}")
+        if found:
+            yield f"cell {number} is not written yet: {found[0]!r}"
+
+
+@rule
 @for_findings
 def predict_first(chapter):
     if not heading(chapter, "predict first"):
@@ -197,12 +225,8 @@ def setup_cell(chapter):
     if len(cells) != 1:
         yield f"{len(cells)} cells are tagged `setup`: exactly one is wanted"
         return
-    source = cells[0][1].source
-    installs = [line for line in source.splitlines() if "pip install" in line]
-    if len(installs) != 1 or "--no-deps" not in installs[0] or "git+https://" not in installs[0]:
-        yield "the setup cell must install the library with one `%pip install --no-deps ... git+https://...` line"
-    elif re.search(r"\b(torch|numpy)\b", installs[0]):
-        yield "the setup cell must not install torch or numpy: a hosted runtime brings its own"
+    if cells[0][1].source != setup.source(stamp.configured(ROOT), setup.version()):
+        yield "the setup cell is not that of all chapters (tools/setup_cell.py): run `make stamp`"
     if IGNORE in tags(cells[0][1]):
         yield "the setup cell must be compared strictly: it has no output"
 
@@ -259,7 +283,7 @@ def ignore_budget(chapter):
 
 @rule
 def size(chapter):
-    length = len(chapters.text(chapter.notebook).encode())
+    length = len(text(chapter.notebook).encode())
     if length >= MOST_BYTES:
         yield f"the notebook has {length // 1000} KB: under {MOST_BYTES // 1000} are wanted"
 
@@ -301,7 +325,7 @@ def packaged_outputs(chapter):
 def normal_form(chapter):
     copy = deepcopy(chapter.notebook)
     chapters.normalise(copy)
-    if chapters.text(copy) != chapters.text(chapter.notebook):
+    if text(copy) != text(chapter.notebook):
         yield f"the notebook is not as the tools write it: run `make chapter NAME={chapter.slug}`"
 
 
@@ -322,12 +346,12 @@ def alt_texts(chapter):
             continue
         if len(found) > 1:
             yield f"code cell {n} has {len(found)} figures: one alt text cannot tell what each shows, split the cell"
-        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip()
-        if len(alt) < LEAST_ALT:
-            yield f"code cell {n}: the alt text (metadata mystnb.image.alt) needs {LEAST_ALT} characters: {alt!r}"
-        elif alt in seen:
-            yield f"code cell {n} has the same alt text as code cell {seen[alt]}"
-        seen[alt] = n
+        words = alt(cell)
+        if len(words) < LEAST_ALT:
+            yield f"code cell {n}: the alt text (metadata mystnb.image.alt) needs {LEAST_ALT} characters: {words!r}"
+        elif words in seen:
+            yield f"code cell {n} has the same alt text as code cell {seen[words]}"
+        seen[words] = n
 
 
 @rule
@@ -415,10 +439,3 @@ def references(chapter):
 
 def problems(chapter: Chapter) -> list[str]:
     return [f"{name}: {problem}" for name, check in RULES.items() for problem in check(chapter)]
-
-
-def setup_source(chapter: Chapter) -> str | None:
-    cells = chapter.tagged("setup")
-    return cells[0][1].source if cells else None
-
-

@@ -16,7 +16,8 @@ from jupyter_book.config import get_final_config
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-ROOT = Path(__file__).resolve().parents[1]
+from .notebooks import ROOT
+
 OUT = ROOT / "_build" / "epub"
 NAME = "dragons-eyes"
 ONLY_FOR_THE_SITE = {"sphinx_book_theme", "sphinx_copybutton", "sphinx_togglebutton", "sphinx_comments", "light_pages"}
@@ -82,4 +83,6 @@ def build(out: Path = OUT) -> Path:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        raise SystemExit(f"unknown: {' '.join(sys.argv[1:])}. This takes no arguments; the book goes to {OUT}")
     print(f"The book: {build()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -13,6 +14,7 @@ from alignlab.experiment.ledger import MIME, VERDICTS
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
+SLUG = r"[a-z0-9][a-z0-9-]*"  # a chapter's file name without suffix, and the id of an entry
 TEXTS = ("id", "statement", "paper", "source", "expect", "unit")
 
 
@@ -57,6 +59,23 @@ def code(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
     return list(enumerate((c for c in notebook.cells if c.cell_type == "code"), 1))
 
 
+def text(notebook: NotebookNode) -> str:
+    """A notebook as it is written: keys sorted, indent 1, one newline at the end."""
+    return nbformat.writes(notebook, version=4, indent=1, sort_keys=True, ensure_ascii=False).rstrip("\n") + "\n"
+
+
+def title(cells: Sequence[Mapping]) -> str:
+    """The heading of the first cell.
+
+    Raises:
+        ValueError: the notebook does not begin with one.
+    """
+    found = re.match(r"\s*# +(.+)", cells[0]["source"] if cells else "")
+    if not found:
+        raise ValueError("the first cell does not begin with a title, `# ...`")
+    return found[1].strip()
+
+
 def tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
@@ -65,6 +84,24 @@ def entries(file: Path) -> list[dict]:
     """The entries of the one checked ledger of an executed notebook; none where there is no ledger."""
     found = ledgers(file)
     return found[0]["entries"] if found else []
+
+
+def known(chapters: Sequence[str] = ()) -> list[str]:
+    """The named chapters, or all that have a ledger, in the order of the book.
+
+    Raises:
+        ValueError: a chapter that has no ledger, with those that have one.
+    """
+    there = [file.stem for file in notebooks(ROOT).values() if entries(file)]
+    for chapter in chapters:
+        if chapter not in there:
+            raise ValueError(f"there is no chapter {chapter!r} with a ledger: there is {', '.join(there)}")
+    return list(chapters) or there
+
+
+def shown(entry: dict) -> str:
+    """An entry as the tables of the book have it."""
+    return f"{entry['verdict']} ({entry['mean']:+.2f})"
 
 
 def ledgers(file: Path) -> list[dict]:
@@ -98,6 +135,8 @@ def fault(ledger: object) -> str | None:
     for name in ("chapter", "title", "profile"):
         if not isinstance(ledger.get(name), str):
             return f"the ledger has no {name}"
+    if not re.fullmatch(SLUG, ledger["chapter"]):
+        return f"the ledger is of the chapter {ledger['chapter']!r}, which is no slug: small letters, digits, hyphens"
     seeds, entries = ledger.get("seeds"), ledger.get("entries")
     if not isinstance(seeds, list) or not seeds or not isinstance(entries, list):
         return "the ledger needs a list of seeds and a list of entries"
@@ -109,7 +148,7 @@ def fault(ledger: object) -> str | None:
         for name in TEXTS:
             if not isinstance(entry.get(name), str):
                 return f"{where} has no {name}"
-        if entry["id"] in ids or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", entry["id"]):
+        if entry["id"] in ids or not re.fullmatch(SLUG, entry["id"]):
             return f"{where} needs an id of its own, in small letters, digits and hyphens"
         ids.add(entry["id"])
         if entry.get("kind") not in VERDICTS:

@@ -13,20 +13,19 @@ kind of processor, so a run that was stopped goes on where it was.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import nbformat
 
-from .chapters import machine
-from .notebooks import MIME, ROOT, entries, notebooks
+from . import tables
+from .costs import machine
+from .notebooks import MIME, ROOT, entries, known, shown
 
-TABLE = ROOT / "book" / "_data" / "robustness.csv"
+TABLE = tables.DATA / "robustness.csv"
 FOLDER = ROOT / "_build" / "stress"
 # A setting: what is injected into the parameters cell, and what is set in the environment.
 SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -55,12 +54,9 @@ def up_to_ledger(file: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def read(table: Path = TABLE) -> dict[tuple[str, str], dict[str, str]]:
+def read(table: Path = TABLE) -> dict[tuple[str, ...], dict[str, str]]:
     """(chapter, entry) -> its row."""
-    if not table.exists():
-        return {}
-    with table.open(newline="", encoding="utf-8") as f:
-        return {(r["chapter"], r["entry"]): r for r in csv.DictReader(f)}
+    return tables.read(table, "chapter", "entry")
 
 
 def record(chapter: str, setting: str, entries: list[dict], table: Path | None = None) -> None:
@@ -70,41 +66,26 @@ def record(chapter: str, setting: str, entries: list[dict], table: Path | None =
     """
     columns = PROFILES if setting in PROFILES else SETTINGS
     table = table or (FULL_TABLE if setting in PROFILES else TABLE)
-    rows = read(table)
     ids = [e["id"] for e in entries]
-    rows = {k: r for k, r in rows.items() if k[0] != chapter or k[1] in ids}
+    rows = {k: r for k, r in read(table).items() if k[0] != chapter or k[1] in ids}
     for e in entries:
         row = rows.setdefault((chapter, e["id"]), {"chapter": chapter, "entry": e["id"]})
-        row["kind"] = e["kind"]
-        row[setting] = f"{e['verdict']} ({e['mean']:+.2f})"
-    order = list(notebooks(ROOT))
-    place = {Path(name).name: i for i, name in enumerate(order)}
-    ordered = sorted(rows.values(), key=lambda r: (place.get(r["chapter"], 99), r["chapter"], r["kind"]))
-    write(ordered, ["chapter", "kind", "entry", *columns], table)
+        row |= {"kind": e["kind"], setting: shown(e)}
+    tables.write(tables.by_chapter(rows.values(), "kind"), ["chapter", "kind", "entry", *columns], table)
 
 
-def write(rows: list[dict], columns: list[str], table: Path) -> None:
-    """Replace the table in one step."""
-    table.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=table.parent)
-    with os.fdopen(handle, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.chmod(draft, 0o644)
-    os.replace(draft, table)
+def missing(chapter: str, rows: dict[tuple[str, ...], dict[str, str]]) -> list[str]:
+    """The settings in which a chapter has not been run, or not with all the entries that its ledger has now."""
+    mine = [rows.get((chapter, e["id"]), {}) for e in entries(ROOT / "notebooks" / f"{chapter}.ipynb")]
+    return [setting for setting in SETTINGS if not all(row.get(setting) for row in mine)]
 
 
 def record_run(chapter: str, seconds: float, table: Path = FULL_RUNS) -> None:
     """Note how long the last run in the profile "full" took, up to its ledger, and on what."""
-    rows = {}
-    if table.exists():
-        with table.open(newline="", encoding="utf-8") as f:
-            rows = {r["chapter"]: r for r in csv.DictReader(f)}
+    rows = tables.read(table, "chapter")
     where = machine().removeprefix("Measured on ")
-    rows[chapter] = {"chapter": chapter, "minutes": f"{seconds / 60:.1f}", "where": where}
-    order = [Path(name).name for name in notebooks(ROOT)]
-    write([rows[c] for c in order if c in rows], ["chapter", "minutes", "where"], table)
+    rows[chapter,] = {"chapter": chapter, "minutes": f"{seconds / 60:.1f}", "where": where}
+    tables.write(tables.by_chapter(rows.values()), ["chapter", "minutes", "where"], table)
 
 
 def run(chapter: str, setting: str) -> bool:
@@ -135,18 +116,20 @@ def run(chapter: str, setting: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    known = [p.stem for p in notebooks(ROOT).values() if entries(p)]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=", ".join(known))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: all that have a ledger")
     choices = [*SETTINGS, *PROFILES]
     parser.add_argument("--setting", action="append", choices=choices, help="default: all but the profiles")
     options = parser.parse_args(arguments)
-    for chapter in options.chapters:
-        if chapter not in known:
-            parser.error(f"there is no chapter {chapter!r} with a ledger: there is {', '.join(known)}")
+    try:
+        chapters = known(options.chapters)
+    except ValueError as e:
+        parser.error(str(e))
     failed = []
     for setting in options.setting or SETTINGS:
-        for chapter in options.chapters or known:
+        for chapter in chapters:
             start = time.perf_counter()
             good = run(chapter, setting)
             took = time.perf_counter() - start

@@ -18,7 +18,8 @@ from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-from tools.notebooks import ledgers, notebooks
+from tools import costs, tables
+from tools.notebooks import ledgers, notebooks, title
 
 FRONT_TAG, FIGURE_TAG = "front-page", "readme-picture"
 FIGURE = "book/_static/result.png"  # written by tools/chapters.py from the cell tagged FIGURE_TAG
@@ -45,18 +46,6 @@ def tagged(cells: list[dict], tag: str) -> list[dict]:
     return [c for c in cells if tag in c.get("metadata", {}).get("tags", [])]
 
 
-def title(cells: list[dict]) -> str:
-    """The heading of the first cell.
-
-    Raises:
-        ValueError: the notebook does not begin with one.
-    """
-    found = re.match(r"\s*# +(.+)", cells[0]["source"] if cells else "")
-    if not found:
-        raise ValueError("the first cell does not begin with a title, `# ...`")
-    return found[1].strip()
-
-
 def claim(cells: list[dict]) -> str:
     """The first sentence under the title, as Markdown, without a bold lead ("**The claim.**") and without links."""
     paragraphs = re.split(r"\n\s*\n", cells[0]["source"].strip())[1:]
@@ -69,13 +58,10 @@ def claim(cells: list[dict]) -> str:
     return text[: ends.end()] if ends else text
 
 
-def minutes(cells: list[dict]) -> str:
-    """How long a run takes: the row "Time" of the box "At a glance", up to the first comma; "" where there is none."""
-    for cell in cells:
-        found = re.search(r"^\|\s*Time[^|]*\|\s*([^|,;]+)", cell["source"], re.MULTILINE)
-        if cell["cell_type"] == "markdown" and found:
-            return found[1].strip()
-    return ""
+def minutes(root: Path, slug: str) -> str:
+    """How long a run takes besides the shared base models, by book/_data/costs.csv; "" where nobody measured."""
+    row = tables.read(root / "book" / "_data" / "costs.csv", "chapter").get((slug,))
+    return costs.sentence(row, shared=False) if row else ""
 
 
 def shown(cell: dict) -> list[tuple[str, str]]:
@@ -100,7 +86,8 @@ class FromChapters(SphinxDirective):
     def chapters(self) -> list[tuple[str, Path, list[dict]]]:
         """(docname, file, cells) of every chapter, in reading order."""
         root = Path(self.env.srcdir)
-        self.env.note_dependency(str(root / "_toc.yml"))
+        for name in ("_toc.yml", "book/_data/costs.csv"):
+            self.env.note_dependency(str(root / name))
         found = []
         for docname, file in notebooks(root).items():
             self.env.note_dependency(str(file))
@@ -133,8 +120,9 @@ class ChapterList(FromChapters):
             if said:
                 item += nodes.paragraph("", "", *self.parse_inline(said, lineno=self.lineno)[0])
             line = scoreboard.tally(entries, zeros=False)
-            if minutes(cells):
-                line.insert(0, nodes.inline("", minutes(cells) + " ", classes=["chapter-time"]))
+            took = minutes(Path(self.env.srcdir), file.stem)
+            if took:
+                line.insert(0, nodes.inline("", took + " ", classes=["chapter-time"]))
             if len(line):
                 item += line
             items += item

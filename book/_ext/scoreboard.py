@@ -106,7 +106,8 @@ def filters(rows: list[tuple[str, dict, dict]]) -> str:
 
 def options(everything: str, choices: dict[str, tuple[str, int]]) -> str:
     lines = [f'<option value="">{everything}</option>']
-    lines += [f'<option value="{v}">{html.escape(text)} ({count})</option>' for v, (text, count) in choices.items()]
+    for value, (text, count) in choices.items():
+        lines.append(f'<option value="{html.escape(value)}">{html.escape(text)} ({count})</option>')
     return "".join(lines)
 
 

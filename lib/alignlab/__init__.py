@@ -14,6 +14,6 @@ import os
 # Threads that wait for each other spin by default. Where two programs share the cores, each then waits for threads that
 # the other one keeps from running: two models of 135 million parameters at a time took 43 s instead of 6 (two cores).
 # It is read when torch is loaded, so it stands before every import of it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -21,11 +21,10 @@ from sphinx.errors import ExtensionError, SphinxWarning
 from sphinx.util.docutils import docutils_namespace
 from test_tools import ledger
 
-from tools import epub
+from tools import costs, epub, tables
 from tools.notebooks import pages
 
 OPENING = "# Rain is wet\n\n**The claim.** Rain, e.g. in *Bergen*, is wet. So is snow.\n\n"
-GLANCE = "## At a glance\n\n| | |\n|---|---|\n| Time | about 2 minutes on two cores, cached: less |\n"
 
 
 def markdown(source):
@@ -45,20 +44,27 @@ def display(**data):
 
 
 PRINTED = {"output_type": "stream", "name": "stdout", "text": ["dry & <wet>\n"]}
-CELLS = [markdown(OPENING + ":::{note}\nN\n:::"), markdown(GLANCE)]
+CELLS = [markdown(OPENING + ":::{note}\nN\n:::")]
 
 
-def test_title_claim_and_minutes():
+def measured(root, minutes="2.2"):
+    file = root / "book" / "_data" / "costs.csv"
+    row = {"chapter": "rain", costs.MINUTES: minutes, costs.BASES: "0.0", "where": "2 cores (x86_64), no GPU"}
+    tables.write([row], ["chapter", costs.MINUTES, costs.BASES, "where"], file)
+
+
+def test_title_claim_and_minutes(tmp_path):
+    measured(tmp_path)
     assert front_page.title(CELLS) == "Rain is wet"
     assert front_page.claim(CELLS) == "Rain, e.g. in *Bergen*, is wet."
-    assert front_page.minutes(CELLS) == "about 2 minutes on two cores"
+    assert front_page.minutes(tmp_path, "rain") == "about 2 minutes on 2 CPU cores"
     linked = markdown("# A\n\nSee [the lab](the-lab) of Li et al. too {cite:p}`ana2024`.\n")
     assert front_page.claim([linked]) == "See the lab of Li et al. too."
 
 
-def test_what_is_not_stated_is_left_out():
+def test_what_is_not_stated_is_left_out(tmp_path):
     bare = [markdown("# Bare\n\n:::{note}\nNothing.\n:::")]
-    assert (front_page.claim(bare), front_page.minutes(bare)) == ("", "")
+    assert (front_page.claim(bare), front_page.minutes(tmp_path, "rain")) == ("", "")
     with pytest.raises(ValueError, match="does not begin with a title"):
         front_page.title([markdown("## Too low")])
 
@@ -135,7 +141,8 @@ def test_a_front_page_without_tagged_cells_shows_nothing(site):
     assert not page.select(".board-filters"), "filters over an empty table"
 
 
-def test_verdicts_reach_the_list_the_filters_and_the_open_questions(site):
+def test_verdicts_reach_the_list_the_filters_and_the_open_questions(site, tmp_path):
+    measured(tmp_path)
     cells = [*CELLS]
     results = ledger(verdict="opposite")
     results["title"] = "Rain & <snow>"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tools import mutants, stress
+from tools import mutants
+from tools.notebooks import MIME, notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,23 +18,44 @@ BY_CHAPTER = pytest.mark.parametrize("mutation", mutants.MUTATIONS, ids=lambda m
 
 
 def test_every_chapter_with_a_ledger_is_broken_once_at_least():
-    with_ledger = {p.stem for p in mutants.notebooks(ROOT).values() if mutants.entries(p)}
+    with_ledger = {p.stem for p in notebooks(ROOT).values() if mutants.entries(p)}
     assert {m.chapter for m in mutants.MUTATIONS} == with_ledger
 
 
 @BY_CHAPTER
-def test_a_mutation_changes_one_place_of_the_library(mutation, tmp_path):
-    place = mutants.broken(tmp_path, mutation, one_seed=False) / "alignlab"
-    changed = [f.name for f in mutants.LIBRARY.glob("*.py") if f.read_bytes() != (place / f.name).read_bytes()]
+def test_a_mutation_overrides_something_of_one_module(mutation, tmp_path):
+    place = mutants.broken(tmp_path, mutation) / "alignlab"
+    files = {f.relative_to(mutants.LIBRARY): f.read_text("utf-8") for f in mutants.LIBRARY.rglob("*.py")}
+    changed = [name.as_posix() for name, text in files.items() if text != (place / name).read_text("utf-8")]
     assert changed == [f"{mutation.module}.py"]
-    ast.parse((place / changed[0]).read_text("utf-8"))
-    assert "1" in (mutants.broken(tmp_path / "again", mutation) / "alignlab" / "notebook.py").read_text("utf-8")
+    source = (place / changed[0]).read_text("utf-8")
+    assert source.startswith(files[Path(changed[0])]) and compile(source, changed[0], "exec")
 
 
-def test_a_mutation_of_lines_that_are_gone_is_refused(tmp_path):
-    gone = mutants.Mutation("lima", "nothing", "web", "these lines are nowhere", "", "quality")
-    with pytest.raises(ValueError, match="lima: the lines to break stand 0 times in web.py"):
-        mutants.broken(tmp_path, gone)
+@pytest.mark.parametrize(
+    "module, override, says",
+    [
+        ("worlds/tasks", "def with_noice(*a):\n    return a", "overrides with_noice, and worlds/tasks has no such"),
+        ("models/rules", "TokenBias.apply = None", "overrides TokenBias.apply"),
+        ("worlds/tasks", "unbroken = with_noise", "overrides nothing"),
+        ("worlds/task", "def with_noise(*a):\n    return a", "the library has no module worlds/task"),
+    ],
+)
+def test_a_mutation_of_what_is_gone_is_refused(tmp_path, module, override, says):
+    with pytest.raises(ValueError, match=f"lima: .*{says}"):
+        mutants.broken(tmp_path, mutants.Mutation("lima", "nothing", module, override, "quality"))
+
+
+def test_who_imports_by_name_meets_the_override(tmp_path):
+    """`base` says `from ..worlds import tasks`, `web` takes names from `tasks`: both must see the broken function."""
+    override = "unbroken = spell\n\n\ndef spell(s):\n    return 'x' + unbroken(s)"
+    mutation = mutants.Mutation("lima", "letters are misspelt", "worlds/letters", override, "quality")
+    place = mutants.broken(tmp_path, mutation)
+    asked = "from alignlab.worlds.tasks import skill_task; print(skill_task('first', 'kmp', 0)['prompt'])"
+    run = subprocess.run(
+        [sys.executable, "-c", asked], env={**os.environ, "PYTHONPATH": str(place)}, capture_output=True, text=True
+    )
+    assert "xk m p" in run.stdout, run.stderr
 
 
 @BY_CHAPTER
@@ -60,5 +84,5 @@ def test_the_notebook_ends_with_its_ledger():
     for mutation in mutants.MUTATIONS:
         file = ROOT / f"notebooks/{mutation.chapter}.ipynb"
         cells = mutants.up_to_ledger(file).cells
-        assert any(stress.LEDGER in o.get("data", {}) for o in cells[-1].outputs)
+        assert any(MIME in o.get("data", {}) for o in cells[-1].outputs)
         assert len(cells) < len(mutants.nbformat.read(file, 4).cells)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -54,8 +57,8 @@ def test_a_dependency_is_pinned_within_its_bounds_and_installed_so(wanted):
 
 def test_the_data_of_the_library_are_installed_with_it():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-    patterns = tool["package-data"]["alignlab"]
-    data = [f for f in (ROOT / "lib" / "alignlab" / "data").iterdir() if f.is_file()]
+    patterns = tool["package-data"]["alignlab.worlds"]
+    data = [f for f in (ROOT / "lib" / "alignlab").rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")]
     assert data and all(any(f.match(p) for p in patterns) for f in data)
 
 
@@ -97,15 +100,19 @@ def test_the_address_is_the_same_everywhere():
 
 @pytest.fixture
 def copy(tmp_path):
-    """The files that carry the address, and a notebook."""
-    for name in ("_config.yml", *stamp.OWN):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    """The files that are stamped, and what is stamped into them; one chapter of the book, and one of two cells."""
+    for name in (
+        "_config.yml", "lib/alignlab/__init__.py", "book/_data/costs.csv", "notebooks/lima.ipynb", *stamp.OWN,
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "notebooks").mkdir()
-    line = f'"    %pip install -q --no-deps \\"alignlab @ git+https://github.com/{stamp.configured(ROOT)}\\"\\n"'
-    (tmp_path / "notebooks" / "toy.ipynb").write_text(
-        '{"cells": [' + line + ', "see https://github.com/someone/else"]}\n', "utf-8"
-    )
+    (tmp_path / "_toc.yml").write_text("root: README\nchapters:\n- file: notebooks/lima\n- file: notebooks/toy\n")
+    toy = new_notebook(cells=[
+        new_markdown_cell("# Toys\n\nSee https://github.com/someone/else"),
+        new_code_cell("import alignlab", metadata={"tags": ["setup"]}, outputs=[new_output("stream", text="kept\n")]),
+    ])  # fmt: skip
+    chapters.write(toy, tmp_path / "notebooks" / "toy.ipynb")
+    stamp.stamp(tmp_path, stamp.configured(ROOT))
     return tmp_path
 
 
@@ -118,22 +125,43 @@ def test_a_disagreement_is_found(copy, capsys):
     capsys.readouterr()
     assert stamp.main(["--check", "--root", str(copy)]) == 1
     said = capsys.readouterr().out
-    assert "README.md: has ana/other" in said and "notebooks/toy.ipynb: has ben/other" in said
+    assert "README.md: has ana/other" in said and "notebooks/toy.ipynb: the setup cell is not as" in said
+
+
+@pytest.mark.parametrize(
+    "name, old, new",
+    [
+        ("README.md", "| 1.9 |", "| 2.0 |"), ("README.md", "Toys", "Tools"), ("CITATION.cff", "0.", "7."),
+        ("book/_data/costs.csv", "lima,4.0", "lima,9.0"), ("lib/alignlab/__init__.py", '"0.', '"7.'),
+        ("_toc.yml", "- file: notebooks/toy\n", ""),
+    ],
+)  # fmt: skip
+def test_what_is_typed_by_hand_or_out_of_date_is_found_and_written_again(copy, name, old, new):
+    file = copy / name
+    assert old in file.read_text("utf-8")
+    file.write_text(file.read_text("utf-8").replace(old, new, 1), "utf-8")
+    assert stamp.disagreements(copy)
+    stamp.stamp(copy, stamp.configured(copy))
+    assert stamp.disagreements(copy) == []
 
 
 def test_stamping_carries_a_new_address_everywhere(copy, capsys):
     assert stamp.main(["ana/the.fork", "--root", str(copy)]) == 0
     assert stamp.configured(copy) == "ana/the.fork" and stamp.disagreements(copy) == []
     notebook = (copy / "notebooks" / "toy.ipynb").read_text("utf-8")
-    assert "git+https://github.com/ana/the.fork\\" in notebook
+    assert 'HOME = \\"https://github.com/ana/the.fork\\"' in notebook and "kept" in notebook
     assert "https://github.com/someone/else" in notebook, "the address of another project must stay"
     old = stamp.configured(ROOT)
     assert not [f for f in copy.rglob("*") if f.is_file() and old in f.read_text("utf-8")]
 
 
 def test_a_notebook_without_the_address_is_named(copy):
-    (copy / "notebooks" / "bare.ipynb").write_text('{"cells": []}\n', "utf-8")
-    assert any("bare.ipynb" in line for line in stamp.disagreements(copy))
+    before = (copy / "README.md").read_bytes()
+    chapters.write(new_notebook(), copy / "notebooks" / "bare.ipynb")
+    assert any("bare.ipynb: 0 cells are tagged `setup`" in line for line in stamp.disagreements(copy))
+    with pytest.raises(ValueError, match=r"bare.ipynb"):
+        stamp.stamp(copy, "ana/other")
+    assert (copy / "README.md").read_bytes() == before
 
 
 def test_a_bad_address_is_refused(copy, capsys):
@@ -142,12 +170,89 @@ def test_a_bad_address_is_refused(copy, capsys):
     assert "'no-slash' is not of the form owner/name" in capsys.readouterr().err
 
 
+ADDRESSES = {
+    "ssh://git@ssh.github.com:443/owner/name.git": "owner/name",
+    "https://user:token@github.com/owner/name.git": "owner/name",
+    "git@github.com:owner/name.git": "owner/name",
+    "ssh://git@github.com/owner/name": "owner/name",
+    "https://github.com/owner/na.me/": "owner/na.me",
+    "https://GitHub.com/owner/name\n": "owner/name",
+    "owner/name": "owner/name",
+    "https://gitlab.com/owner/name.git": None,
+    "https://example.org/github.com/owner/name": None,
+    "https://github.com.example.org/owner/name": None,
+    "ssh://git@github.com:port/owner/name": None,
+    "git@ssh.github.com:443/owner/name.git": None,
+    "https://github.com/owner": None,
+    "https://github.com/owner/name/tree": None,
+    "-owner/name": None,
+    "owner-/name": None,
+    "/srv/github.com/owner/name.git": None,
+    "file:///srv/owner/name": None,
+}
+
+
+@pytest.mark.parametrize("address, slug", ADDRESSES.items())
+def test_an_address_is_parsed_and_not_searched(tmp_path, monkeypatch, address, slug):
+    assert stamp.owner_and_name(address) == slug
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "remote", "add", "origin", "--", address.strip()], cwd=tmp_path, check=True)
+    assert stamp.guess(tmp_path) == slug
+
+
 def test_readme_names_the_commands():
     readme = (ROOT / "README.md").read_text("utf-8")
     for command in ("make book", "make test", "make chapter NAME=", "python make.py book"):
         assert command in readme, f"README.md does not name `{command}`"
     for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", readme):
         assert (ROOT / picture).exists(), f"README.md shows {picture}, which is missing"
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ("chapter NAME=lima SEDE=100", "unknown setting 'SEDE=100': make chapter takes NAME=..., PROFILE=..., SEED="),
+        ("chapter NAME=lima NAME=rot13", "NAME is given twice"),
+        ("reproduce NAME=lima", "make reproduce takes no setting"),
+        ("test PART=libary", "unknown part 'libary': choose from lint, library"),
+        ("chapter NAME=lima COSTS=yes", "COSTS is 'yes'"),
+        ("chapter NAME=lima SEED=", "SEED is empty"),
+        ("chaptre", "unknown target 'chaptre'"),
+    ],
+)
+@pytest.mark.parametrize("front", ["python", "make"])
+def test_an_unknown_setting_is_refused_before_anything_is_done(tmp_path, front, words, says):
+    if front == "make" and (not shutil.which("make") or "twice" in says or "target" in says):
+        pytest.skip("there is no make here, or it takes the last of two values, or says this in its own words")
+    for name in ("make.py", "Makefile"):  # a tree without an environment: it would take minutes to make one
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["make", f"PYTHON={sys.executable}"] if front == "make" else [sys.executable, "make.py"]
+    run = subprocess.run([*command, *words.split()], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode and says in run.stderr, run.stderr
+    assert {p.name for p in tmp_path.iterdir()} <= {"make.py", "Makefile", "__pycache__"}
+
+
+def test_plain_pytest_leaves_out_what_is_slow():
+    asked = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/slow", "tests/site"]
+    plain = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    assert plain.returncode == 5 and "no tests collected" in plain.stdout, plain.stdout
+    every = subprocess.run([*asked, "-m", ""], cwd=ROOT, capture_output=True, text=True)
+    assert every.returncode == 0 and "test_broken_library.py" in every.stdout and "test_site.py" in every.stdout
+
+
+def test_make_passes_on_what_stands_on_its_command_line_and_nothing_else(tmp_path):
+    if not shutil.which("make"):
+        pytest.skip("there is no make here")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "make.py").write_text("import sys; print(sys.argv[1:])")
+    title = "TITLE=What's \"it\"; $HOME"
+    run = subprocess.run(
+        ["make", f"PYTHON={sys.executable}", "new", "NAME=dpo", title.replace("$", "$$")],
+        cwd=tmp_path, env={**os.environ, "PROFILE": "full", "SEED": "9"}, capture_output=True, text=True,
+    )  # fmt: skip
+    said = ast.literal_eval(run.stdout)
+    assert said[0] == "new" and set(said[1:]) == {"NAME=dpo", title.replace("$", "$$")}, run.stderr
 
 
 def test_make_knows_every_target_of_make_py():
@@ -217,7 +322,9 @@ def test_the_workflows_run_the_two_commands():
         file.name: [step.get("run") for job in read(file)["jobs"].values() for step in job["steps"] if "run" in step]
         for file in WORKFLOWS
     }
+    (tag,) = runs.pop("tag.yml")
     assert runs == {"ci.yml": [".ci/run"], "pages.yml": ["make book"]}
+    assert not re.search(r"\b(make|python3?|pip|bash|sh)\b|\./", tag), "the job that may write runs code of the tree"
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run cannot be run"
 
 
@@ -226,13 +333,43 @@ def test_a_workflow_is_pinned_and_may_do_no_more_than_it_needs(file):
     flow = read(file)
     assert flow["permissions"] == {"contents": "read"}, "what the jobs may do by default"
     for name, job in flow["jobs"].items():
-        assert job.get("permissions", {}) in ({}, {"pages": "write", "id-token": "write"}), name
-        assert not job.get("permissions") or not any("run" in step for step in job["steps"]), f"{name} runs code"
+        allowed = {"publish": {"pages": "write", "id-token": "write"}, "tag": {"contents": "write"}}.get(name, {})
+        assert job.get("permissions", {}) == allowed, name
+        assert name == "tag" or not allowed or not any("run" in step for step in job["steps"]), f"{name} runs code"
         for step in job["steps"]:
             if "uses" in step:
                 assert re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", step["uses"]), f"not pinned: {step['uses']}"
             if step.get("uses", "").startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize(
+    "version, there, asked, status",
+    [
+        ("0.2.0", "", ["ref=refs/tags/v0.2.0", "sha=abc"], 0),
+        ("0.2.0", "v0.2.0", [], 0),
+        ("0.2.0; rm -rf /", "", [], 1),
+    ],
+)
+def test_a_tag_is_set_when_there_is_none_for_the_version(tmp_path, version, there, asked, status):
+    """The script of the workflow, with a `gh` that notes what it is asked."""
+    if not shutil.which("bash"):
+        pytest.skip("there is no bash here")
+    (tmp_path / "lib" / "alignlab").mkdir(parents=True)
+    (tmp_path / "lib" / "alignlab" / "__init__.py").write_text(f'import os\n\n__version__ = "{version}"\n')
+    gh = tmp_path / "gh"
+    gh.write_text(
+        f'#!/bin/sh\ncase "$2" in */git/ref/tags/{there or "none"}) exit 0;; */git/ref/*) exit 1;; esac\n'
+        f'printf "%s\\n" "$@" > {tmp_path}/asked\n'
+    )
+    gh.chmod(0o755)
+    (script,) = [s["run"] for s in read(ROOT / ".github/workflows/tag.yml")["jobs"]["tag"]["steps"] if "run" in s]
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_REPOSITORY": "owner/name", "GITHUB_SHA": "abc"}
+    run = subprocess.run(["bash", "-eo", "pipefail", "-c", script], cwd=tmp_path, env={**os.environ, **settings})
+    assert run.returncode == status
+    said = (tmp_path / "asked").read_text().splitlines() if (tmp_path / "asked").exists() else []
+    assert [word for word in said if "=" in word] == asked
+    assert not asked or said[1] == "repos/owner/name/git/refs"
 
 
 def read(file: Path) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import stress
+from tools.notebooks import known, notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,12 +50,25 @@ def test_the_committed_table_speaks_of_the_committed_chapters():
     assert stress.TABLE.exists()
     with stress.TABLE.open(newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
-    ledgers = {p.stem: {e["id"]: e for e in stress.entries(p)} for p in stress.notebooks(ROOT).values()}
+    ledgers = {p.stem: {e["id"]: e for e in stress.entries(p)} for p in notebooks(ROOT).values()}
     assert {r["chapter"] for r in rows} <= set(ledgers)
     for row in rows:
         found = ledgers[row["chapter"]].get(row["entry"])
         assert found, f"{row['chapter']} has no entry {row['entry']} any more: make stress NAME={row['chapter']}"
         assert row["committed"] == f"{found['verdict']} ({found['mean']:+.2f})", row
+
+
+@pytest.mark.parametrize("chapter", known())
+def test_a_chapter_has_been_run_in_every_setting(chapter):
+    missing = stress.missing(chapter, stress.read())
+    assert not missing, f"{chapter} was not run in the settings {', '.join(missing)}: make stress NAME={chapter}"
+
+
+def test_a_chapter_that_was_not_run_in_a_setting_is_named():
+    rows = stress.read()
+    assert stress.missing("lima", {k: r for k, r in rows.items() if k[0] != "lima"}) == list(stress.SETTINGS)
+    rows["lima", "quality"]["avx2"] = ""
+    assert stress.missing("lima", rows) == ["avx2"]
 
 
 def test_the_other_settings_are_other_experiments():

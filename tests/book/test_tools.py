@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import scoreboard
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import chapters, notebooks
+from tools import chapters, costs, environment, notebooks, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,17 +70,113 @@ def test_a_run_is_measured_where_it_is_asked_for(file, tmp_path):
     chapters.write(real, base)
     chapters.run(base, cost=(cost := chapters.Cost()))
     assert 0.7 <= cost.bases < cost.seconds and 0 < cost.real < 0.7
-    chapters.write_costs({"toy": chapters.Cost(90, 30, 6, 1.26), "play": chapters.Cost(30, 0, 0, 0.5)}, tmp_path)
-    assert (tmp_path / "costs.csv").read_text().splitlines()[1:] == [
-        "toy,1.5,0.5,0.1,1.3", "play,0.5,0.0,0.0,0.5", "all,2.0,0.5,0.1,1.3",
+
+
+def test_a_chapter_writes_its_own_line_of_the_costs(tmp_path):
+    table = tmp_path / "costs.csv"
+    for chapter, cost in (
+        ("toy", costs.Cost(90, 30, 6, 1.26)), ("the-lab", costs.Cost(30, 0, 0, 0.5)), ("toy", costs.Cost(60, 30, 0, 2)),
+    ):  # fmt: skip
+        costs.record(chapter, cost, table)
+    lines = [line.split(",")[:5] for line in table.read_text("utf-8").splitlines()[1:]]
+    assert lines == [
+        ["the-lab", "0.5", "0.0", "0.0", "0.5"],
+        ["toy", "1.0", "0.5", "0.0", "2.0"],
+        ["all", "1.5", "0.5", "0.0", "2.0"],
     ]  # fmt: skip
-    assert "cores" in (tmp_path / "costs-machine.md").read_text()
+    assert "cores" in tables.read(table, "chapter")["toy",]["where"]
 
 
 def test_the_table_of_costs_speaks_of_every_chapter():
-    rows = (chapters.COSTS / "costs.csv").read_text("utf-8").splitlines()[1:]
-    assert [r.split(",")[0] for r in rows] == [p.stem for p in chapters.notebooks(ROOT).values()] + ["all"]
-    assert all(float(n) > 0 for r in rows for n in (r.split(",")[1], r.split(",")[4]))
+    rows = tables.read(costs.TABLE, "chapter")
+    there = [p.stem for p in chapters.notebooks(ROOT).values()]
+    assert [key[0] for key in rows] == [*there, "all"], "make chapter NAME=... COSTS=1"
+    assert all(float(row[c]) > 0 for row in rows.values() for c in (costs.MINUTES, costs.MEMORY))
+    assert all(rows[chapter,]["where"] for chapter in there)
+
+
+def test_minutes_are_said_from_the_table():
+    row = {costs.MINUTES: "3.4", costs.BASES: "2.1", "where": "2 cores (x86_64), no GPU"}
+    assert costs.sentence(row, shared=False) == "about a minute on 2 CPU cores"
+    assert costs.sentence(row | {costs.BASES: "0.9"}, shared=True).startswith("about 3 minutes on 2 CPU cores; the ")
+    assert costs.sentence(row | {costs.MINUTES: "2.4"}, shared=False) == "under a minute on 2 CPU cores"
+    nb = notebook("1")
+    assert costs.said(nb) is None
+    nb.cells[0].source = "## At a glance\n\n| | |\n|---|---|\n| Time | typed |\n| Before this | nothing |"
+    costs.say(nb, "about 2 minutes")
+    assert costs.said(nb) == "about 2 minutes" and nb.cells[0].source.endswith("| Before this | nothing |")
+
+
+def test_a_table_is_read_by_key_and_replaced_whole(tmp_path):
+    table = tmp_path / "deep" / "t.csv"
+    tables.write([{"chapter": "a", "x": "1,2"}, {"chapter": "b"}], ("chapter", "x"), table)
+    assert table.read_bytes() == b'chapter,x\na,"1,2"\nb,\n'
+    assert tables.read(table, "chapter")["a",]["x"] == "1,2" and tables.read(tmp_path / "none.csv", "chapter") == {}
+    with pytest.raises(ValueError, match="unknown|not in fieldnames"):
+        tables.write([{"y": 1}], ("chapter", "x"), table)
+    assert [f.name for f in table.parent.iterdir()] == ["t.csv"] and len(tables.read(table, "chapter")) == 2
+    table.write_text("chapter,x\na,1\na,2\n")
+    with pytest.raises(ValueError, match="two rows for a"):
+        tables.read(table, "chapter")
+    with pytest.raises(ValueError, match="no column 'entry'"):
+        tables.read(table, "entry")
+
+
+# The reader's settings
+
+
+FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
+
+
+def with_alt(path, source):
+    nb = notebook(source)
+    nb.cells[2].metadata["mystnb"] = {"image": {"alt": "A line that rises from one to two"}}
+    chapters.write(nb, path)
+    return path
+
+
+def test_a_figure_is_drawn_whatever_the_reader_has_set(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    startup = home / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "mine.py").write_text("print('hello from my start-up file')")
+    (home / "matplotlibrc").write_text("figure.figsize: 1, 1\nfigure.dpi: 20\n")
+    reader = {
+        "MPLBACKEND": "Agg", "MATPLOTLIBRC": str(home / "matplotlibrc"), "IPYTHONDIR": str(home / "ipython"),
+        "PYTHONWARNINGS": "error", "PYTHONSTARTUP": "/none", "JUPYTER_PATH": "/none", "TORCH_LOGS": "+dynamo",
+    }  # fmt: skip
+    path = with_alt(tmp_path / "toy.ipynb", FIGURE)
+    plain = chapters.text(chapters.run(path))
+    for name, value in reader.items():
+        monkeypatch.setenv(name, value)
+    assert chapters.text(chapters.run(path)) == plain and "image/png" in plain
+
+
+def test_a_home_that_cannot_be_written_is_survived(tmp_path):
+    kept = "\nfrom alignlab.models import cache\ncache.folder().mkdir(parents=True, exist_ok=True)"
+    path = with_alt(tmp_path / "toy.ipynb", FIGURE + kept)
+    gone = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "ALIGNLAB_", "JUPYTER", "IPYTHON"))}
+    run = subprocess.run(
+        [sys.executable, "-m", "tools.chapters", str(path), "--out", str(tmp_path / "out.ipynb")],
+        env=gone | {"HOME": os.devnull}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert chapters.images(chapters.read(tmp_path / "out.ipynb").cells[2])
+
+
+def test_what_can_be_written_is_found_out_by_writing(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert environment.writable(tmp_path / "new" / "folder") and not (tmp_path / "new").exists()
+    assert not environment.writable(tmp_path / "file" / "folder")
+    moved = environment.homes({"HOME": str(tmp_path / "file")}, tmp_path)
+    assert set(moved) == set(environment.XDG) and environment.homes({"HOME": str(tmp_path)}, tmp_path) == {}
+    kept = environment.homes({"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path)}, tmp_path)
+    assert "XDG_CACHE_HOME" not in kept
+
+
+def test_a_figure_cell_without_its_figure_is_refused(tmp_path):
+    with pytest.raises(chapters.Refused, match=r"code cell 2 .* has an alt text and shows no figure"):
+        chapters.run(with_alt(tmp_path / "toy.ipynb", "import matplotlib\nmatplotlib.use('Agg')\n" + FIGURE))
 
 
 def test_stderr_is_refused(file):
@@ -128,9 +225,29 @@ def test_normalising_twice_changes_nothing():
 
 def test_an_unknown_chapter_is_refused_with_the_known_ones():
     run = subprocess.run(
-        [sys.executable, "-m", "tools.chapters", "no-such-chapter"], capture_output=True, text=True
+        [sys.executable, "-m", "tools.chapters", "the-lab", "no-such-chapter"], capture_output=True, text=True
     )
-    assert run.returncode == 1 and "there is no no-such-chapter.ipynb" in run.stdout
+    assert run.returncode == 2 and "there is no no-such-chapter.ipynb" in run.stderr and not run.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--inject=SEDE=100"], "sets no SEDE"),
+        (["--inject=SEED=none"], "SEED must be an integer"),
+        (["--inject=SEED=-1"], "at least 0"),
+        (["--inject=PROFILE=ful"], "PROFILE is 'ful'"),
+        (["--inject=SEED=1", "--inject=SEED=2"], "names SEED twice"),
+        (["--inj=SEED=1"], "unrecognized arguments"),
+        (["--timeout=0"], "a second at least"),
+        (["--costs", "--inject=SEED=1"], "as they are committed"),
+    ],
+)
+def test_a_bad_setting_is_refused_before_anything_runs(monkeypatch, capsys, arguments, says):
+    monkeypatch.setattr(chapters, "run", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(SystemExit) as left:
+        chapters.main(["the-lab", *arguments])
+    assert left.value.code == 2 and says in capsys.readouterr().err
 
 
 # The scoreboard
@@ -164,11 +281,13 @@ def test_the_summary_counts_every_verdict():
         ({"mean": float("nan")}, "nan"),
         ({"statement": None}, "no statement"),
         ({"id": "A b"}, "id of its own"),
+        ({"chapter": 'x" onclick="y'}, "no slug"),
     ],
 )
 def test_a_malformed_ledger_is_named(tmp_path, changes, says):
     nb = notebook("x")
-    nb.cells[2].outputs = [new_output("display_data", data={notebooks.MIME: ledger(**changes)})]
+    named = {"chapter": changes["chapter"]} if "chapter" in changes else {}
+    nb.cells[2].outputs = [new_output("display_data", data={notebooks.MIME: ledger(**changes) | named})]
     (tmp_path / "toy.ipynb").write_text(json.dumps(nb), "utf-8")
     with pytest.raises(ValueError, match="toy.ipynb: ") as e:
         notebooks.ledgers(tmp_path / "toy.ipynb")
@@ -206,11 +325,22 @@ def test_times_of_the_parts_are_noted_after_a_run_without_failure(tmp_path, monk
 
     monkeypatch.setattr(checks, "PARTS", {"one": one, "two": two})
     monkeypatch.setattr(checks, "TIMES", tmp_path / "checks.csv")
+    monkeypatch.setattr(checks, "speed", lambda: 123.4)
     assert checks.main(["one"]) == 0 and not checks.TIMES.exists()  # not every part
     assert checks.main([]) == failed
-    assert f"7 passed, {failed} failed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"7 passed, {failed} failed" in said and "123 GFLOP/s at the start, 123 now" in said
     assert checks.TIMES.exists() != bool(failed)
     if not failed:
         lines = checks.TIMES.read_text("utf-8").splitlines()
         assert [line.split(",")[0] for line in lines] == ["part", "one", "two", "all"]
-        assert lines[1].startswith("one,the first,0:00,3,2") and lines[3].endswith(",7,2")
+        assert lines[1].startswith("one,the first,0:00,3,2") and lines[3].endswith(",7,2") and "123 GFLOP/s" in lines[3]
+
+
+def test_the_parts_of_the_checks_are_those_that_make_knows():
+    import make
+    from tools import checks
+
+    assert tuple(checks.PARTS) == make.PARTS
+    assert checks.main(["libary"]) == checks.main(["lint", "lint"]) == 2
+    assert checks.speed(256, 0.01) > 0
