@@ -18,49 +18,46 @@ import torch
 from alignlab.models import cache, tokens
 from alignlab.models.llama import make_model
 
-SETTINGS = {"width": 32, "seed": 1}
 # A program that wants one model from the cache and takes a while to make it.
 WANTS = """
-import sys, time
-from pathlib import Path
-from alignlab import cache, tokens
-from alignlab.model import make_model
+import os, sys, time
+from alignlab.models import cache, tokens
+from alignlab.models.llama import make_model
 
-def make():
-    with open(sys.argv[1], "a") as f:
+def make(seed):
+    with open(os.environ["MADE"], "a") as f:
         f.write("made\\n")
-    time.sleep(float(sys.argv[2]))
-    tokenizer = tokens.make_tokenizer(["a", "b"])
-    return make_model(tokenizer, width=32, depth=1, seed=5), tokenizer
+    time.sleep(float(os.environ["SECONDS"]))
+    tokenizer = tokens.word_tokenizer(["a", "b"])
+    return make_model(tokenizer, width=32, depth=1, seed=seed), tokenizer
 
 print("ready", flush=True)
-model, _ = cache.cached("base", {"seed": 5}, make)
+model, _ = cache.cached("base", make, 5)
 print(sum(p.double().sum().item() for p in model.parameters()))
 """
 
 
-class Maker:
-    """Counts how often a model was really made."""
+def make(seed=1, words=("red", "green")):
+    """Makes a model, and notes so where no key sees it: by a name that stands in the environment."""
+    with open(os.environ["MADE"], "a") as f:
+        f.write("made\n")
+    tokenizer = tokens.word_tokenizer(words)
+    return make_model(tokenizer, width=32, depth=1, seed=seed), tokenizer
 
-    def __init__(self, seed=1):
-        self.calls, self.seed = 0, seed
 
-    def __call__(self):
-        self.calls += 1
-        tokenizer = tokens.make_tokenizer(["red", "green"])
-        return make_model(tokenizer, width=32, depth=1, seed=self.seed), tokenizer
+def calls():
+    """How often a model was really made."""
+    log = Path(os.environ["MADE"])
+    return log.read_text().count("made") if log.exists() else 0
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.setenv("ALIGNLAB_CACHE", str(folder))
+    monkeypatch.setenv("MADE", str(tmp_path / "made"))
+    monkeypatch.setenv("SECONDS", "0")
     return folder
-
-
-@pytest.fixture
-def make():
-    return Maker()
 
 
 def kept(place):
@@ -73,70 +70,122 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def get(make, settings=None, name="base"):
+def get(*arguments, name="base", by=make):
     """`cached`, which must not warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return cache.cached(name, settings or SETTINGS, make)
+        return cache.cached(name, by, *arguments)
 
 
 # ---- hits and misses
 
 
-def test_the_second_time_the_same_model_is_loaded(make):
-    model, tokenizer = get(make)
-    again, tokenizer_again = get(make)
-    assert make.calls == 1 and again is not model and equal(model, again)
+def test_the_second_time_the_same_model_is_loaded():
+    model, tokenizer = get()
+    again, tokenizer_again = get()
+    assert calls() == 1 and again is not model and equal(model, again)
     ids = tokenizer("red green", return_tensors="pt")["input_ids"]
     torch.testing.assert_close(again(input_ids=ids).logits, model(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
     assert tokenizer_again("red green")["input_ids"] == ids[0].tolist()
     assert not again.training and tokenizer_again.chat_template == tokenizer.chat_template
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"width": 32.5}, {"extra": None}])
-def test_other_settings_are_another_entry(make, change):
-    get(make)
-    get(make, SETTINGS | change)
-    assert make.calls == 2
+def test_other_arguments_another_name_and_another_function_are_other_entries():
+    get(1), get(2), get(1, ("red",)), get(1, name="twin"), get(by=partial(make, seed=3)), get(1, by=lambda s: make(s))
+    assert calls() == 6
+    get(1), get(2), get(1, ("red",)), get(1, name="twin"), get(by=partial(make, seed=3)), get(1, by=lambda s: make(s))
+    assert calls() == 6
 
 
-def test_the_order_of_settings_does_not_matter_and_the_name_does(make):
-    get(make)
-    get(make, dict(reversed(SETTINGS.items())))
-    assert make.calls == 1
-    get(make, name="other")
-    assert make.calls == 2
+def test_what_the_function_calls_is_in_the_key(monkeypatch):
+    get()
+    monkeypatch.setattr(llama, "HEAD", 16)
+    get()
+    assert calls() == 2
 
 
-@pytest.mark.parametrize("module", cache.MODULES)
-def test_a_changed_module_is_another_entry(make, monkeypatch, module):
-    get(make)
-    source = inspect.getsource
-
-    def edited(thing):
-        return source(thing) + ("\n# edited" if getattr(thing, "__name__", "") == f"alignlab.{module}" else "")
-
-    monkeypatch.setattr("alignlab.cache.inspect.getsource", edited)
-    get(make)
-    assert make.calls == 2
-
-
-def test_the_modules_that_shape_a_model_are_in_the_key(monkeypatch):
-    assert set(cache.MODULES) >= {"world", "text", "tokens", "model", "train"}
-    before = cache.key(SETTINGS)
-    assert cache.key(SETTINGS, also=[kept]) != before
-    monkeypatch.setattr(torch, "__version__", "0.0.1")
-    assert cache.key(SETTINGS) != before
+@pytest.mark.parametrize("what", ["device", "capability", "threads", "torch", "transformers", "tokenizers"])
+def test_another_machine_and_other_versions_make_their_own(monkeypatch, what):
+    get()
+    if what in ("device", "capability", "threads"):
+        here = fingerprint.machine()
+        monkeypatch.setattr(fingerprint, "machine", lambda: here | {what: "another"})
+    else:
+        installed(monkeypatch, what)
+    get()
+    assert calls() == 2
 
 
-def test_settings_that_are_no_plain_values_are_refused(make):
-    with pytest.raises(TypeError, match="plain values .*Maker"):
-        get(make, {"maker": make})
-    assert make.calls == 0
+def installed(monkeypatch, package, version="0.0.1"):
+    before = fingerprint._version
+    monkeypatch.setattr(fingerprint, "_version", lambda name: version if name == package else before(name))
 
 
-def test_the_folder_can_be_chosen_and_has_a_default(monkeypatch, place, tmp_path):
-    assert cache.folder() == place
+def test_the_machine_is_what_torch_says(monkeypatch):
+    before, threads = fingerprint.machine(), torch.get_num_threads()
+    assert before["capability"] == torch.backends.cpu.get_cpu_capability() and before["threads"] == str(threads)
+    try:
+        torch.set_num_threads(threads + 1)
+        assert fingerprint.machine() != before
+    finally:
+        torch.set_num_threads(threads)
+    code = "from alignlab.models import fingerprint; print(fingerprint.machine()['capability'])"
+    plain = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=plain, timeout=120)
+    assert said.stdout.strip() == "DEFAULT" or "default" in said.stdout.lower()
+
+
+def test_arguments_without_a_value_are_refused():
+    with pytest.raises(TypeError, match="argument 1 is a TextIOWrapper, which has no value"):
+        get(sys.__stderr__)
+    assert calls() == 0
+
+
+@pytest.mark.parametrize("name", ["", "3/4 celebrities", "../base", ".hidden", "a b", "base\n"])
+def test_a_name_that_is_no_name_of_a_folder_is_refused(name):
+    with pytest.raises(ValueError, match="the name of a cache entry is .*: use letters, digits"):
+        get(name=name)
+    assert calls() == 0
+
+
+def test_a_model_that_a_run_came_by_is_found_as_if_it_had_been_made():
+    made = make(3)
+    cache.keep("rot13", made, make, 3)
+    assert equal(get(3, name="rot13")[0], made[0]) and calls() == 1
+    cache.keep("rot13", make(4), make, 3)  # what is there stays
+    assert equal(get(3, name="rot13")[0], made[0])
+
+
+def test_a_key_of_ones_own_is_all_there_is_but_for_versions(monkeypatch):
+    for content, times in (("abc", 1), ("abc", 1), ("abd", 2)):
+        cache.kept("gguf", content, make, {"made": "from a file"})
+        assert calls() == times
+    installed(monkeypatch, "transformers")
+    cache.kept("gguf", "abc", make)
+    assert calls() == 3
+
+
+def test_no_progress_bar_is_shown_and_the_readers_setting_stays(capfd):
+    logging.enable_progress_bar()
+    try:
+        get(), get()
+        assert capfd.readouterr() == ("", "") and logging.is_progress_bar_enabled()
+    finally:
+        logging.disable_progress_bar()
+
+
+@pytest.mark.parametrize("said", ["~/kept", "{home}/./a/../kept", "{home}/kept/"])
+def test_the_folder_is_expanded_and_normalised(monkeypatch, tmp_path, said):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("ALIGNLAB_CACHE", said.format(home=tmp_path))
+    assert cache.folder() == tmp_path / "kept"
+
+
+def test_a_folder_without_a_root_is_meant_from_here_and_has_a_default(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALIGNLAB_CACHE", "here")
+    assert cache.folder() == Path.cwd() / "here"
     monkeypatch.delenv("ALIGNLAB_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache.folder() == tmp_path / "xdg" / "alignlab"
@@ -165,70 +214,119 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_entry_is_reported_and_made_again(make, place, how):
-    model, _ = get(make)
+def test_a_damaged_entry_is_reported_and_made_again(place, how):
+    model, _ = get()
     (entry,) = kept(place)
     damage, said = DAMAGE[how]
     damage(place / entry)
     with pytest.warns(UserWarning, match=f"cache entry {entry} is damaged \\({said}.*made again"):
-        again, _ = cache.cached("base", SETTINGS, make)
-    assert make.calls == 2 and equal(model, again)
-    get(make)
-    assert make.calls == 2  # the new entry is whole
+        again, _ = cache.cached("base", make)
+    assert calls() == 2 and equal(model, again)
+    get()
+    assert calls() == 2  # the new entry is whole
 
 
-def test_loading_a_damaged_entry_says_which_file(make, place):
-    get(make)
+def test_loading_a_damaged_entry_says_which_file(place):
+    get()
     (entry,) = kept(place)
     (place / entry / "config.json").unlink()
     with pytest.raises(cache.DamagedEntry, match="config.json is missing"):
         cache.load(place / entry)
+    with pytest.raises(FileNotFoundError):
+        cache.load(place / "another")
 
 
 # ---- a folder that cannot be used, and makes and saves that fail
 
 
-def test_a_folder_that_cannot_be_made_is_done_without(make, monkeypatch, tmp_path):
+def test_a_folder_that_cannot_be_made_is_done_without(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "file" / "cache"))
-    for calls in (1, 2):
-        with pytest.warns(UserWarning, match="file/cache cannot be used .* Set ALIGNLAB_CACHE"):
-            model, _ = cache.cached("base", SETTINGS, make)
-        assert make.calls == calls and equal(model, Maker()()[0])
+    for times in (1, 2):
+        with pytest.warns(UserWarning, match="file/cache cannot be used .* Set ALIGNLAB_CACHE") as said:
+            model, _ = cache.cached("base", make)
+        assert calls() == times and len(said) == 1
+    assert equal(model, make()[0])
 
 
-def as_somebody_who_may_not_write(log):
-    """Run WANTS without root's right to write where nobody may."""
-    command = [sys.executable, "-c", WANTS, str(log), "0"]
-    if os.geteuid() == 0:
-        if not shutil.which("setpriv"):
-            pytest.skip("root may write everywhere, and there is no setpriv to give that up")
-        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def as_another(program, *arguments):
+    """What `program(*arguments)` returns to somebody with another user's id and a usual umask."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(54321)
+            os.setuid(54321)
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                program(*arguments)
+            os.write(write, "\n".join(str(w.message) for w in said).encode())
+            os._exit(0)
+        except BaseException as e:
+            os.write(write, repr(e).encode())
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, said
+    return said
 
 
-@pytest.mark.skipif(os.name == "nt", reason="folders have other rights on Windows")
-def test_a_read_only_cache_is_read_and_done_without_where_it_is_empty(tmp_path, place):
-    log = tmp_path / "log"
-    before = subprocess.run([sys.executable, "-c", WANTS, str(log), "0"], capture_output=True, text=True, timeout=120)
-    entry = next(p for p in place.iterdir() if p.is_dir())
-    away = tmp_path / "away"
-    for lock in place.glob("*.lock"):
-        lock.unlink()
-    try:
-        place.chmod(0o555)
-        found = as_somebody_who_may_not_write(log)
-        assert found.stdout == before.stdout and log.read_text() == "made\n"  # by the first run only
-        assert "Warning" not in found.stderr
-        place.chmod(0o755)
-        entry.rename(away)
-        place.chmod(0o555)
-        made = as_somebody_who_may_not_write(log)
-        assert made.stdout == before.stdout and log.read_text() == "made\nmade\n"
-        assert "cannot be used" in made.stderr and "Set ALIGNLAB_CACHE" in made.stderr
-    finally:
-        place.chmod(0o755)
-    assert kept(place) == []
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """A cache folder that every user of the machine can reach."""
+    if not hasattr(os, "fork") or os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        log = Path(folder) / "made"
+        log.touch()
+        log.chmod(0o666)
+        monkeypatch.setenv("MADE", str(log))
+        monkeypatch.setenv("ALIGNLAB_CACHE", f"{folder}/cache")
+        before = os.umask(0o022)
+        try:
+            yield Path(folder) / "cache"
+        finally:
+            os.umask(before)
+
+
+def test_another_user_reads_what_one_has_made(shared):
+    get()
+    assert as_another(get) == ""
+    assert calls() == 1
+    modes = {f.name: oct(f.stat().st_mode & 0o777) for f in shared.rglob("*") if f.is_file()}
+    assert set(modes.values()) == {"0o644"}, modes
+    assert {oct(f.stat().st_mode & 0o777) for f in shared.rglob("*") if f.is_dir()} == {"0o755"}
+
+
+def test_who_shares_a_group_may_write_and_who_wants_to_be_alone_is(shared):
+    os.umask(0o002)
+    get()
+    assert {f.stat().st_mode & 0o777 for f in shared.rglob("*") if f.is_file()} == {0o664}
+    os.umask(0o077)
+    get(2)
+    assert {f.stat().st_mode & 0o777 for f in shared.rglob("*.safetensors")} == {0o664, 0o600}
+
+
+@pytest.mark.parametrize("hide", ["an entry", "a file", "the folder", "a folder above"])
+def test_what_may_not_be_read_is_made_anew_with_one_line(shared, hide):
+    get()
+    hidden = next(shared.glob("base-*[!k]"))
+    what = {"an entry": hidden, "a file": hidden / "model.safetensors", "the folder": shared}.get(hide, shared.parent)
+    what.chmod(0o700 if what.is_dir() else 0o600)
+    os.environ["MADE"] = os.devnull if hide == "a folder above" else os.environ["MADE"]
+    said = as_another(cache.cached, "base", make)
+    assert "cannot be used" in said and "Set ALIGNLAB_CACHE" in said and said.count("\n") == 0
+    assert hidden.exists()
+
+
+def test_where_one_may_only_read_what_is_missing_is_made_with_one_line(shared):
+    get()
+    said = as_another(cache.cached, "base", make, 2)
+    assert "cannot be used" in said and said.count("\n") == 0 and calls() == 2
+    assert len(kept(shared)) == 1
 
 
 def test_a_make_that_fails_leaves_nothing_and_blocks_nobody(make, place):

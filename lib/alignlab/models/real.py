@@ -32,7 +32,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from . import cache
+from . import cache, fingerprint
 from .answer import end_tokens
 from .llama import best_device
 
@@ -267,7 +267,8 @@ def _read(folder: str, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrained
             # Its four bits are read and unpacked in Python, which takes ten times as long as loading what came of it.
             with open(Path(folder) / gguf, "rb") as f:
                 content = hashlib.file_digest(f, "sha256").hexdigest()
-            model, tokenizer = cache.cached("gguf", {"file": content}, read, also=(_read,), modules=())
+            key, _ = fingerprint.of(_read, content)  # what is read and how, but not from which folder
+            model, tokenizer = cache.kept("gguf", key, read, {"made": gguf})
         else:
             model, tokenizer = read()
     except _NotHere:
