@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import ast
-import inspect
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import warnings
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
-from alignlab.models import cache, tokens
+from alignlab.models import cache, fingerprint, llama, lock, tokens
 from alignlab.models.llama import make_model
+from filelock import FileLock
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 # A program that wants one model from the cache and takes a while to make it.
 WANTS = """
@@ -129,10 +137,6 @@ def test_the_machine_is_what_torch_says(monkeypatch):
         assert fingerprint.machine() != before
     finally:
         torch.set_num_threads(threads)
-    code = "from alignlab.models import fingerprint; print(fingerprint.machine()['capability'])"
-    plain = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=plain, timeout=120)
-    assert said.stdout.strip() == "DEFAULT" or "default" in said.stdout.lower()
 
 
 def test_arguments_without_a_value_are_refused():
@@ -311,12 +315,13 @@ def test_who_shares_a_group_may_write_and_who_wants_to_be_alone_is(shared):
 
 
 @pytest.mark.parametrize("hide", ["an entry", "a file", "the folder", "a folder above"])
-def test_what_may_not_be_read_is_made_anew_with_one_line(shared, hide):
+def test_what_may_not_be_read_is_made_anew_with_one_line(shared, monkeypatch, hide):
     get()
     hidden = next(shared.glob("base-*[!k]"))
     what = {"an entry": hidden, "a file": hidden / "model.safetensors", "the folder": shared}.get(hide, shared.parent)
     what.chmod(0o700 if what.is_dir() else 0o600)
-    os.environ["MADE"] = os.devnull if hide == "a folder above" else os.environ["MADE"]
+    if hide == "a folder above":
+        monkeypatch.setenv("MADE", os.devnull)
     said = as_another(cache.cached, "base", make)
     assert "cannot be used" in said and "Set ALIGNLAB_CACHE" in said and said.count("\n") == 0
     assert hidden.exists()
@@ -329,109 +334,169 @@ def test_where_one_may_only_read_what_is_missing_is_made_with_one_line(shared):
     assert len(kept(shared)) == 1
 
 
-def test_a_make_that_fails_leaves_nothing_and_blocks_nobody(make, place):
+def test_a_make_that_fails_leaves_nothing_and_blocks_nobody(place):
     def fails():
         raise ValueError("no luck")
 
     with pytest.raises(ValueError, match="no luck"):
-        get(fails)
+        get(by=fails)
     assert kept(place) == []
-    get(make)
-    assert make.calls == 1 and len(kept(place)) == 1
+    get()
+    assert calls() == 1 and len(kept(place)) == 1
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])
-def test_a_save_that_is_interrupted_leaves_nothing(make, place, monkeypatch, interrupt):
-    model, tokenizer = make()
-
+def test_a_save_that_is_interrupted_leaves_nothing(place, monkeypatch, interrupt):
     def stop(*_, **__):
         raise interrupt
 
-    monkeypatch.setattr(type(tokenizer), "save_pretrained", stop)
+    monkeypatch.setattr(PreTrainedTokenizerBase, "save_pretrained", stop)
     with pytest.raises(interrupt):
-        get(lambda: (model, tokenizer))
+        get()
     assert kept(place) == []
-    monkeypatch.undo()
 
 
-def test_a_save_that_fails_is_reported_and_the_model_is_not_lost(make, place, monkeypatch):
+def test_a_save_that_fails_is_reported_and_the_model_is_not_lost(place, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as m:
-        m.setattr("alignlab.cache.os.replace", full)
+        m.setattr("alignlab.models.cache.os.replace", full)
         with pytest.warns(UserWarning, match="could not be kept .*No space left"):
-            model, _ = cache.cached("base", SETTINGS, make)
-    assert make.calls == 1 and equal(model, Maker()()[0]) and kept(place) == []
-    get(make)
-    assert make.calls == 2 and len(kept(place)) == 1
+            model, _ = cache.cached("base", make)
+    assert calls() == 1 and kept(place) == []
+    get()
+    assert calls() == 2 and len(kept(place)) == 1 and equal(model, get()[0])
 
 
-def test_a_full_disk_is_reported_and_the_model_is_not_lost(make, place):
+def test_a_full_disk_is_reported_and_the_model_is_not_lost(place):
     resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # less than the weights
     try:
         with pytest.warns(UserWarning, match="could not be kept"):
-            model, _ = cache.cached("base", SETTINGS, make)
+            model, _ = cache.cached("base", make)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert equal(model, Maker()()[0]) and kept(place) == []
+    assert equal(model, make()[0]) and kept(place) == []
 
 
-def test_saving_again_replaces_the_whole_entry(make, place):
-    first, tokenizer = Maker(seed=1)()
-    second, _ = Maker(seed=2)()
+def test_saving_again_replaces_the_whole_entry(place):
+    first, tokenizer = make(1)
+    second, _ = make(2)
     place.mkdir()
     for model in (first, second):
-        cache.save(place / "entry", model, tokenizer, SETTINGS)
+        cache.save(place / "entry", model, tokenizer, {"made": "twice"})
         assert equal(cache.load(place / "entry")[0], model)
     assert kept(place) == ["entry"]
-    assert json.loads((place / "entry" / cache.MANIFEST).read_text())["settings"] == SETTINGS
+    assert json.loads((place / "entry" / cache.MANIFEST).read_text())["made"] == "twice"
 
 
 # ---- several processes
 
 
-def start(log, seconds):
-    command = [sys.executable, "-c", WANTS, str(log), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@contextmanager
+def held(file):
+    """Another process holds the lock `file`: a second descriptor is as good as one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file):
+        yield
 
 
-def test_a_killed_process_leaves_the_cache_usable_and_two_make_a_model_once(tmp_path, place):
-    log = tmp_path / "log"
-    victim = start(log, 600)
+def lock_of(*arguments):
+    """Where the lock file of `get(*arguments)` is."""
+    before = set(cache.folder().glob("*.lock"))
+    get(*arguments)
+    [file] = set(cache.folder().glob("*.lock")) - before
+    return file
+
+
+def test_who_waits_is_told_for_whom_and_gets_the_model(monkeypatch, capfd):
+    file = lock_of()
+    monkeypatch.setattr(lock, "SOON", 0.1)
+    with held(file):
+        waiting = threading.Thread(target=get)
+        waiting.start()
+        time.sleep(1)
+        assert waiting.is_alive()
+    waiting.join(60)
+    said = capfd.readouterr().err
+    assert said == f"another process is making {file.stem} (lock file {file}): waiting for it\n" and calls() == 1
+
+
+def test_nobody_waits_for_ever(monkeypatch, capfd, place):
+    file = lock_of()
+    shutil.rmtree(file.with_suffix(""))
+    monkeypatch.setattr(lock, "SOON", 0.1)
+    monkeypatch.setattr(lock, "LATE", 0.1)
+    with held(file), pytest.warns(UserWarning, match=f"another process has held {file} .*: going on without it"):
+        cache.cached("base", make)
+    assert calls() == 2 and kept(place) == []
+
+
+def no_locks_as_filelock_3_says_it(*_, **__):
+    raise NotImplementedError("FileSystem does not appear to support flock")
+
+
+def no_locks_as_the_system_says_it(*_, **__):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def no_locks_and_no_word_of_it(*_, **__):
+    raise BlockingIOError
+
+
+@pytest.mark.parametrize(
+    "answer", [no_locks_as_filelock_3_says_it, no_locks_as_the_system_says_it, no_locks_and_no_word_of_it]
+)
+def test_a_file_system_without_locks_is_survived_with_one_line(monkeypatch, place, answer, capfd):
+    fcntl = pytest.importorskip("fcntl", reason="files are locked in another way on Windows")
+    monkeypatch.setattr(fcntl, "flock", answer)
+    with pytest.warns(UserWarning, match="cannot be locked: two processes may make base-.* at the same time") as said:
+        cache.cached("base", make)
+    assert len(said) == 1 and len(kept(place)) == 1
+    get()  # what is there is loaded without a word
+    assert calls() == 1 and not list(place.glob(".*"))
+    assert capfd.readouterr().err == ""
+
+
+def start(**environment):
+    command = [sys.executable, "-c", WANTS]
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **said, env=os.environ | environment)
+
+
+def test_a_killed_process_leaves_the_cache_usable_and_two_make_a_model_once(place):
+    victim = start(SECONDS="600")
     deadline = time.monotonic() + 120
-    while not log.exists() and time.monotonic() < deadline:
+    while not calls() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert log.exists(), "the first process never began to make its model"
-    two = [start(log, 1.5) for _ in range(2)]
+    assert calls(), "the first process never began to make its model"
+    two = [start(SECONDS="1.5") for _ in range(2)]
     for process in two:
         assert process.stdout.readline() == "ready\n"
     time.sleep(1)  # both are waiting for the one that is about to be killed
-    assert log.read_text() == "made\n" and kept(place) == []
+    assert calls() == 1 and kept(place) == []
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     said = [p.communicate(timeout=120) for p in two]
     assert [p.returncode for p in two] == [0, 0], said
-    assert log.read_text() == "made\nmade\n"  # by the killed one, and then by one of the two
+    assert calls() == 2  # by the killed one, and then by one of the two
     assert said[0][0] == said[1][0] != ""
     assert len(kept(place)) == 1
-    shutil.rmtree(place)
 
 
 KILLED_WHILE_SAVING = """
 import os, random, signal, sys, time, warnings
 import torch
 from pathlib import Path
-from alignlab import cache, tokens
-from alignlab.model import make_model
+from alignlab.models import cache, tokens
+from alignlab.models.llama import make_model
 
 torch.set_num_threads(1)
-tokenizer = tokens.make_tokenizer(["a", "b"])
+tokenizer = tokens.word_tokenizer(["a", "b"])
 models = [make_model(tokenizer, width=32, depth=1, seed=s) for s in (1, 2, 3)]
-place, dice, seen = cache.folder() / f"base-{cache.key({})}", random.Random(0), {"draft": 0, "kept": 0, "made": 0}
-place.parent.mkdir(parents=True)
+dice, seen = random.Random(0), {"draft": 0, "kept": 0, "made": 0}
 
 def equal(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
@@ -440,6 +505,8 @@ def make():
     seen["made"] += 1
     return models[2], tokenizer
 
+cache.kept("base", "", make)
+[place] = cache.folder().glob("base-*[!k]")
 for turn in range(30):
     child = os.fork()
     if not child:
@@ -453,7 +520,7 @@ for turn in range(30):
     made = seen["made"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an entry may be damaged when the old one was about to be removed
-        found, _ = cache.cached("base", {}, make)
+        found, _ = cache.kept("base", "", make)
     whole = models[2:] if seen["made"] > made else models
     assert any(equal(found, m) for m in whole), f"turn {turn}: a model that nobody saved"
     seen["kept"] += seen["made"] == made
@@ -471,70 +538,27 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_entry_or_none():
     assert seen["kept"] > 3, f"hardly any entry survived: {seen}"
 
 
-def test_a_draft_that_a_killed_run_left_is_cleared_away(make, place):
-    stale = place / f".draft-base-{cache.key(SETTINGS)}-left"
-    stale.mkdir(parents=True)
-    get(make)
-    assert kept(place) == [f"base-{cache.key(SETTINGS)}"]
+def test_a_draft_that_a_killed_run_left_is_cleared_away(place):
+    get()
+    (entry,) = kept(place)
+    (place / entry).rename(place / f".draft-{entry}-left")
+    get()
+    assert kept(place) == [entry]
 
 
-# ---- what other versions left
+# ---- what is kept
 
 
-def test_an_entry_of_another_version_is_told_apart_and_pruned(make, place, monkeypatch, capsys):
-    get(make)
-    with monkeypatch.context() as m:
-        m.setattr(cache.transformers, "__version__", "5.0.0rc9")
-        get(make)
-    source = inspect.getsource
-    with monkeypatch.context() as m:
-        m.setattr("alignlab.cache.inspect.getsource", lambda thing: source(thing) + "# edited")
-        get(make)
-    get(make)
-    assert make.calls == 3  # each version made its own, and the first one is still found
-    bare = place / "base-of-an-older-alignlab"
-    shutil.copytree(next(e.place for e in cache.entries() if not e.stale), bare)
-    manifest = json.loads((bare / cache.MANIFEST).read_text())
-    del manifest["made_by"]
-    (bare / cache.MANIFEST).write_text(json.dumps(manifest))
-    (place / "mine").mkdir()
-    (place / "mine" / cache.MANIFEST).write_text('{"files": {"a.js": "0"}}')  # not of the cache
-
-    reasons = sorted(e.stale for e in cache.entries())
-    assert reasons == [
-        "", "made by an older alignlab", "made by another alignlab",
-        f"made with transformers 5.0.0rc9, here is {cache.transformers.__version__}",
-        cache.FOREIGN,
-    ]  # fmt: skip
+def test_what_is_kept_is_listed_with_what_made_it_and_what_it_needs(place, capsys):
+    get(2, ("red",))
+    (entry,) = cache.entries()
+    assert entry.made == "make(2, ('red',))" and entry.other == "" and entry.days < 1 and 0 < entry.megabytes < 1
+    manifest = json.loads((entry.place / cache.MANIFEST).read_text())
+    assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert manifest["machine"] == fingerprint.machine()
     assert cache.main([]) == 0
     said = capsys.readouterr().out
-    assert "5 there" in said and "3 of these" in said and "--prune removes them" in said
-    assert cache.main(["--prune"]) == 0
-    assert "3 removed" in capsys.readouterr().out
-    assert [p.name for p in cache.folder().iterdir() if p.is_dir() and p.name != "mine"] == [
-        f"base-{cache.key(SETTINGS)}"
-    ]
-    assert (place / "mine" / cache.MANIFEST).exists()  # nobody else's files are touched
-    get(make)
-    assert make.calls == 3 and cache.prune() == ([], [])
-
-
-def test_functions_may_come_as_they_are_made(make, place):
-    settings = {"modules": iter(["train", "world"]), "also": (f for f in [tokens.pack])}
-    cache.cached("base", SETTINGS, make, **settings)
-    cache.cached("base", SETTINGS, make, modules=["train", "world"], also=[tokens.pack])
-    assert make.calls == 1 and [e.stale for e in cache.entries()] == [""]
-
-
-def test_a_file_that_is_edited_while_a_model_is_made_is_not_what_made_it(make, monkeypatch):
-    source = inspect.getsource
-
-    def edits_meanwhile():
-        monkeypatch.setattr("alignlab.cache.inspect.getsource", lambda thing: source(thing) + "# edited")
-        return make()
-
-    cache.cached("base", SETTINGS, edits_meanwhile)
-    assert [e.stale for e in cache.entries()] == ["made by another alignlab"]
+    assert "make(2, ('red',))" in said and f"{place}: 1 there" in said
 
 
 def test_an_empty_cache_is_listed_as_empty(place, capsys):
@@ -542,38 +566,50 @@ def test_an_empty_cache_is_listed_as_empty(place, capsys):
     assert f"{place}: 0 there, 0.0 MB" in capsys.readouterr().out
 
 
-def test_an_entry_of_a_changed_function_is_stale(make, place, monkeypatch):
-    cache.cached("base", SETTINGS, make, also=[tokens.pack, kept])  # one of the library, one of a notebook
-    assert [e.stale for e in cache.entries()] == [""]
-    cache.cached("twin", SETTINGS, make, also=[tokens.pack])
-    source = inspect.getsource
-    monkeypatch.setattr(
-        "alignlab.cache.inspect.getsource", lambda thing: source(thing) + ("#" if thing is tokens.pack else "")
-    )
-    assert [e.stale for e in cache.entries()] == ["", "made by another alignlab"]
-    monkeypatch.delattr(tokens, "pack")
-    assert "made by another alignlab" in {e.stale for e in cache.entries()}
-
-
-@pytest.mark.parametrize("made", [{"modules": "no_such_module"}, {"modules": 3}, "text", {"modules": "train"}])
-def test_a_manifest_of_another_shape_is_stale_and_stops_nothing(make, place, made):
-    get(make)
-    (entry,) = cache.entries()
-    manifest = json.loads((entry.place / cache.MANIFEST).read_text())
-    (entry.place / cache.MANIFEST).write_text(json.dumps(manifest | {"made_by": made}))
-    assert [e.stale for e in cache.entries()] == ["made by another alignlab"]
-
-
-def test_what_cannot_be_removed_is_named_and_stays(make, place, monkeypatch, capsys):
+def test_what_other_versions_made_is_pruned_and_nothing_else(place, monkeypatch, capsys):
     with monkeypatch.context() as m:
-        m.setattr(cache.transformers, "__version__", "5.0.0rc9")
-        get(make)
+        installed(m, "transformers", "5.0.0rc9")
+        get()
+    get()
+    old = place / "base-of-an-older-alignlab"
+    shutil.copytree(cache.entries()[0].place, old)
+    manifest = json.loads((old / cache.MANIFEST).read_text())
+    del manifest["versions"]
+    (old / cache.MANIFEST).write_text(json.dumps(manifest))
+    for name, text in {"mine": '{"files": {"a.js": "0"}}', "odd": "[1]", "cut": '{"fil'}.items():
+        (place / name).mkdir()
+        (place / name / cache.MANIFEST).write_text(text)
+    locks = set(place.glob("*.lock"))
+    assert sorted(e.other for e in cache.entries()) == ["", "alignlab an older one", "transformers 5.0.0rc9"]
+    assert cache.main(["--prune"]) == 0
+    assert "made with transformers 5.0.0rc9" in (said := capsys.readouterr().out) and "2 removed" in said
+    assert [e.other for e in cache.entries()] == [""] and {"mine", "odd", "cut"} < set(kept(place))
+    assert locks <= set(place.glob("*.lock"))  # somebody may be waiting on one of them
+    get()
+    assert calls() == 2 and cache.prune() == ([], [])
+
+
+def test_what_nobody_has_used_for_long_is_pruned(place, capsys):
+    get(1), get(2)
+    for entry in cache.entries():
+        then = time.time() - 40 * 86400
+        os.utime(entry.place / cache.MANIFEST, (then, then))
+    get(2)  # to load one is to use it
+    assert cache.prune(older_than=50) == ([], [])
+    assert cache.main(["--prune", "--older-than=20"]) == 0 and "1 removed" in capsys.readouterr().out
+    assert [e.made for e in cache.entries()] == ["make(2)"]
+
+
+def test_what_cannot_be_removed_is_named_and_stays(monkeypatch, capsys):
+    with monkeypatch.context() as m:
+        installed(m, "transformers", "5.0.0rc9")
+        get()
 
     def refuses(*_):
         raise PermissionError("only to be read")
 
     with monkeypatch.context() as m:
-        m.setattr("alignlab.cache.os.replace", refuses)
+        m.setattr("alignlab.models.cache.os.replace", refuses)
         assert cache.main(["--prune"]) == 1
     said = capsys.readouterr().out
     assert "could not be removed: only to be read" in said and "0 removed" in said

@@ -372,7 +372,8 @@ keys, names = pickle.loads(base64.b64decode(sys.argv[1]))
 plan = base.Plan(people=12, read=8, width=32, depth=1, steps=2)
 before = fingerprint.of(base._pretrain, plan, 0)[0]
 base._pretrain(plan, 0)
-print(json.dumps([keys(names), before, fingerprint.of(base._pretrain, plan, 0)[0]]))
+after = fingerprint.of(base._pretrain, plan, 0)[0]
+print(json.dumps([keys(names), before, after, fingerprint.machine()["capability"]]))
 """
 
 
@@ -383,14 +384,14 @@ def test_a_function_has_one_digest_here_and_in_a_worker_before_and_after_it_runs
     here = keys(names)
     assert len(set(here)) == 4
     sent = base64.b64encode(cloudpickle.dumps((keys, names))).decode()
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, sent],
-        capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONHASHSEED": "17"},
-    )  # fmt: skip
+    environment = os.environ | {"PYTHONHASHSEED": "17", "ATEN_CPU_CAPABILITY": "default"}
+    command = [sys.executable, "-c", ELSEWHERE, sent]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
-    there, before, after = json.loads(done.stdout)
+    there, before, after, capability = json.loads(done.stdout)
     assert there == here
     assert before == after == digest(base._pretrain, TINY, 0)
+    assert capability == "DEFAULT"  # not in the digest, but in the cache's key
 
 
 def test_the_cache_itself_does_not_count(monkeypatch):

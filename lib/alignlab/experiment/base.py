@@ -26,7 +26,7 @@ from ..training.train import FINETUNE, PRETRAIN, Recipe, train
 from ..worlds import biographies, tasks, web
 from ..worlds.letters import KNOWN_SKILLS, letter_strings
 from ..worlds.people import World, make_world
-from .sweep import side_by_side
+from .sweep import _alone, side_by_side, threads  # a base is the same in a script as in a worker of `prepare`
 
 ON_THE_WEB = 1200  # strings of letters; the rest of them are new to every model
 FACTS = ("city", "subject", "company", "instrument")
@@ -131,9 +131,13 @@ def load(seed: int, plan: Plan = QUICK) -> Base:
     The model is the caller's own: whatever is done to it changes nothing for anybody else.
     """
     seed = check.integer("seed", seed, at_least=0)
-    key, _ = cache.key(_pretrain, plan, seed)
-    model, tokenizer = deepcopy(_pretrained(cache.folder(), key, plan, seed))
+    model, tokenizer = _alone(threads(), _copied, plan, seed)
     return Base(model.to(best_device()), tokenizer, make_world_of(plan, seed), plan, seed)
+
+
+def _copied(plan: Plan, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    key, _ = cache.key(_pretrain, plan, seed)
+    return deepcopy(_pretrained(cache.folder(), key, plan, seed))
 
 
 # Reading it again takes longer than a copy; and where the cache cannot be written, it is trained only once.
@@ -174,7 +178,7 @@ def twin(base: Base, examples: int = 300) -> PreTrainedModel:
 
     It is made from the base as it was pretrained, whatever became of `base.model` since.
     """
-    model, _ = cache.cached("twin", _aligned, base.plan, base.seed, examples)
+    model, _ = _alone(threads(), cache.cached, "twin", _aligned, base.plan, base.seed, examples)
     return model.to(best_device())
 
 

@@ -261,7 +261,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     listed, stayed = prune(options.older_than) if options.prune else (entries(), [])
     for e in listed:
-        print(f"{e.megabytes:8.1f} MB {e.days:5.0f} days  {e.place.name}  {e.made}  {e.other and 'made with ' + e.other}")
+        other = f"made with {e.other}" if e.other else ""
+        print(f"{e.megabytes:8.1f} MB {e.days:5.0f} days  {e.place.name}  {e.made}  {other}".rstrip())
     size = sum(e.megabytes for e in listed)
     print(*stayed, f"{folder()}: {len(listed)} {'removed' if options.prune else 'there'}, {size:.1f} MB", sep="\n")
     return int(bool(stayed))
