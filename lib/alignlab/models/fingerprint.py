@@ -9,15 +9,14 @@ a function of a notebook cell has no file in the process of a worker. From a fun
 
 Installed packages count by name and version. So the digest is the same in a notebook and in its workers, and another
 one when anything is changed that could matter. What is looked up by a name that stands nowhere in the code (a file
-that is read, a variable of the environment) is not seen: hand it over as an argument.
+that is read, a variable of the environment) is not seen: hand it over as an argument. A global list that grows as the
+function is used is another value each time: keep such things inside it.
 """
 
 from __future__ import annotations
 
 import copyreg
-import dis
 import functools
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -27,9 +26,12 @@ import sys
 import types
 from pathlib import PurePath
 
+from .syntax import plain, read, sha
+
 LIBRARY = __name__.partition(".")[0]
 # How a model is kept says nothing about what it is; in memory or on disk, old or new.
 SKIPPED = {__name__, f"{LIBRARY}.models.cache"}
+PACKAGES = {"datasets", "numpy", "pandas", "tokenizers", "torch", "transformers"}  # wherever they were installed
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented))
 # They hold a function and say nothing that its own code does not: attribute that leads to it.
 WRAPPERS = {
@@ -47,7 +49,7 @@ def of(*things) -> tuple[str, dict[str, str]]:
     walk = _Walk()
     parts = [walk.named(getattr(t, "__name__", f"argument {i}"), t) for i, t in enumerate(things)]
     found = versions("torch", "transformers", *walk.packages)
-    return _sha(repr(found).encode(), *parts).hex()[:20], found
+    return sha(repr(found).encode(), *parts).hex()[:20], found
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -77,20 +79,12 @@ def machine() -> dict[str, str]:
     }
 
 
-def _sha(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(b"%d:" % len(part))  # with its length: ("ab", "c") is not ("a", "bc")
-        digest.update(part)
-    return digest.digest()
-
-
 @functools.cache
 def _installed(package: str) -> bool:
     """Is this top-level package one that was installed, and not this library or the reader's own?"""
     if package in (LIBRARY, "__main__", "__mp_main__"):
         return False
-    if package in sys.stdlib_module_names:
+    if package in PACKAGES or package in sys.stdlib_module_names:
         return True
     try:
         spec = importlib.util.find_spec(package)
@@ -116,7 +110,7 @@ class _Walk:
     def value(self, thing) -> bytes:
         kind = type(thing)
         if kind in PLAIN:
-            return _plain(thing)
+            return plain(thing)
         number, depth = id(thing), len(self.open)
         if number in self.open:
             self.lowest = min(self.lowest, self.open[number])
@@ -128,7 +122,7 @@ class _Walk:
         (outer, circle), (self.lowest, self.circle) = (self.lowest, self.circle), (math.inf, set())
         self.open[number] = depth
         self.alive.append(thing)
-        text = _sha(*self._parts(thing))
+        text = sha(*self._parts(thing))
         del self.open[number]
         self.circle.add(number)
         if self.lowest >= depth:  # nothing in it leads to a value that is still open
@@ -176,7 +170,7 @@ class _Walk:
 
     def _by_name(self, module: str, name: str) -> list[bytes]:
         package = module.partition(".")[0]
-        if package not in sys.stdlib_module_names and _installed(package):
+        if _installed(package) and package not in sys.stdlib_module_names:
             self.packages.add(package)
         return [b"name", package.encode(), name.encode()]  # packages move their insides about
 
@@ -192,16 +186,16 @@ class _Walk:
         held = [self.named(name, _content(cell)) for name, cell in cells]
         if installed:  # a decorator of a package holds what it decorates in a cell
             return [*self._by_name(module, f.__code__.co_qualname), *held]
-        code, names = _syntax(f.__code__)
+        code, names = read(f.__code__)
         parts = [b"function", code, self.value(f.__defaults__), self.value(f.__kwdefaults__), *held]
         return parts + [self._looked_up(f.__globals__, *name) for name in names]
 
     def _looked_up(self, variables: dict, name: str, *attributes: str) -> bytes:
         """What a name stands for, as code looks it up; of a module, only the attribute that is used."""
-        if name.startswith("."):  # imported within the function: see `_syntax`
+        if name.startswith("."):  # imported within the function: see `syntax.read`
             module = name[1:]
             if not module.startswith(".") and _installed(module.partition(".")[0]):
-                return _sha(*self._by_name(module, ".".join([module, *attributes])))
+                return sha(*self._by_name(module, ".".join([module, *attributes])))
             try:
                 thing = importlib.import_module(module, variables.get("__package__"))
             except ImportError:
@@ -215,7 +209,7 @@ class _Walk:
             if not isinstance(thing, types.ModuleType):
                 break
             if _installed(thing.__name__.partition(".")[0]):
-                return _sha(*self._by_name(thing.__name__, ".".join([thing.__name__, *attributes])))
+                return sha(*self._by_name(thing.__name__, ".".join([thing.__name__, *attributes])))
             if not hasattr(thing, attribute):
                 return b"nothing"
             thing = getattr(thing, attribute)
@@ -277,53 +271,3 @@ def _content(cell: types.CellType) -> object:
 
 def _article(name: str) -> str:
     return f"an {name}" if name[0] in "AEIOUaeiou" else f"a {name}"
-
-
-def _plain(thing) -> bytes:
-    return thing if type(thing) is bytes else f"{type(thing).__name__} {thing!r}".encode("utf-8", "surrogatepass")
-
-
-@functools.cache
-def _syntax(code: types.CodeType) -> tuple[bytes, tuple[tuple[str, ...], ...]]:
-    """A digest of what code says, and the global names in it, with the attributes behind each.
-
-    Operations go with the names and constants that they mean: their numbers shift when a docstring is added. A
-    docstring is a constant that no operation loads.
-    """
-    signature = (
-        code.co_name, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags,
-        code.co_varnames, code.co_cellvars, code.co_freevars,
-    )  # fmt: skip
-    parts, names = [repr(signature).encode(), code.co_exceptiontable], []
-    steps = list(dis.get_instructions(code))
-    for i, step in enumerate(steps):
-        loaded = step.argval
-        if step.opname == "STORE_NAME" and loaded in ("__doc__", "__firstlineno__"):  # of a class in a function
-            parts.pop()
-            continue
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and not loaded.startswith("__"):
-            names.append((loaded, *_attributes(steps, i)))
-        elif step.opname == "IMPORT_NAME":
-            level, wanted = steps[i - 2].argval, steps[i - 1].argval
-            names += [("." + "." * level + loaded, *([n] if n else _attributes(steps, i))) for n in wanted or ("",)]
-        parts.append(_sha(step.opname.encode(), _constant(loaded, names)))
-    return _sha(*parts), tuple(dict.fromkeys(names))
-
-
-def _attributes(steps: list[dis.Instruction], i: int) -> list[str]:
-    found = []
-    while i + 1 < len(steps) and steps[i + 1].opname in ("LOAD_ATTR", "LOAD_METHOD"):
-        i += 1
-        found.append(steps[i].argval)
-    return found
-
-
-def _constant(thing, names: list) -> bytes:
-    if isinstance(thing, types.CodeType):
-        text, inner = _syntax(thing)
-        names += inner
-        return text
-    if isinstance(thing, tuple | frozenset):
-        parts = [_constant(x, names) for x in thing]
-        return _sha(*(parts if isinstance(thing, tuple) else sorted(parts)))
-    return _plain(thing)
