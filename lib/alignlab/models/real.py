@@ -32,7 +32,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from . import cache, fingerprint
+from . import cache, syntax
 from .answer import end_tokens
 from .llama import best_device
 
@@ -267,8 +267,8 @@ def _read(folder: str, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrained
             # Its four bits are read and unpacked in Python, which takes ten times as long as loading what came of it.
             with open(Path(folder) / gguf, "rb") as f:
                 content = hashlib.file_digest(f, "sha256").hexdigest()
-            key, _ = fingerprint.of(_read, content)  # what is read and how, but not from which folder
-            model, tokenizer = cache.kept("gguf", key, read, {"made": gguf})
+            code, _ = syntax.read(_read.__code__)  # what is read and how, but not from which folder
+            model, tokenizer = cache.kept("gguf", f"{content} {code.hex()}", read, {"made": gguf})
         else:
             model, tokenizer = read()
     except _NotHere:
