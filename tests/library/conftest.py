@@ -9,7 +9,7 @@ import torch
 from alignlab.models import tokens
 from alignlab.models.llama import make_model
 from alignlab.training.train import FINETUNE, PRETRAIN, train
-from alignlab.worlds import biographies
+from alignlab.worlds import biographies, tasks
 from alignlab.worlds.biographies import Presentation
 from alignlab.worlds.people import make_world
 
@@ -49,3 +49,10 @@ def taught(world, tokenizer):
     base.load_state_dict(model.state_dict())
     train(model, tokens.replies(pairs.select(range(12)), tokenizer), 60, FINETUNE.but(batch=12, lr=1e-2), seed=0)
     return SimpleNamespace(base=base, model=model, web=web, pairs=pairs)
+
+
+@pytest.fixture(scope="session")
+def asked():
+    """A world, and one question of each of three kinds about it."""
+    world = make_world(3, ("city", "subject"), values_each=10, seed=0)
+    return world, tasks.about(world, [0], ("reverse",), ["kmp"], wordings=(0,))

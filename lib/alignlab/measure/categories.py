@@ -150,12 +150,11 @@ def classify(
     temperature = check.number("temperature", temperature, above=0)
     batch = check.integer("batch", batch, at_least=1)
     texts = few_shot(questions, examples, prompts, shots, by, form, end, seed)
-    heads = [tokens.prompt_text(t, tokenizer, template=False) for each in texts for t in each]
-    heads = tokenizer(heads, add_special_tokens=False)["input_ids"]
+    heads = tokens.prompt_ids([t for each in texts for t in each], tokenizer, template=False)
     answers = questions["answer"][:]
     pairs = Dataset.from_dict({"prompt": questions["prompt"][:], "response": answers})
-    encoded = tokens.replies(pairs, tokenizer, template=False)[:]  # labels: the answer and <eos>
-    tails = [[y for y in labels if y != tokens.IGNORE][:-1] for labels in encoded["labels"]]
+    encoded = tokens.replies(pairs, tokenizer, template=False, end=False)[:]  # labels: the answer
+    tails = [[y for y in labels if y != tokens.IGNORE] for labels in encoded["labels"]]
     if one_token:
         long = next((a for a, t in zip(answers, tails, strict=True) if len(t) != 1), None)
         if long is not None:
