@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from alignlab.experiment import base
 from alignlab.measure import knowledge, score
+from alignlab.models import cache, tokens
 from alignlab.models.answer import generate
+from alignlab.training.train import train
 from alignlab.worlds import letters, tasks, web
 
 TINY = base.Plan(people=12, read=8, width=32, depth=1, steps=2)
@@ -17,9 +24,7 @@ def cache_folder(tmp_path_factory):
     """A cache of this module's own: a base that another test or a reader has kept would prove nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIGNLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        base._kept.cache_clear()
         yield
-        base._kept.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +99,96 @@ def pairs(a, b):
 
 def test_what_was_prepared_is_not_trained_again(cache_folder):
     base.prepare([5, 6], TINY)
-    made = {f: f.stat().st_mtime_ns for f in base.cache.folder().glob("base-*/*")}
-    assert len({f.parent for f in made}) >= 2
+    made = weights()
+    assert len(made) >= 2
     base.prepare([5, 6], TINY)
-    assert {f: f.stat().st_mtime_ns for f in base.cache.folder().glob("base-*/*")} == made
+    assert weights() == made
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)  # as in a script that asks for nothing
+        base.load(5, TINY)
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    assert weights() == made
+
+
+def weights():
+    return {f: f.stat().st_mtime_ns for f in cache.folder().glob("base-*/*.safetensors")}
+
+
+def test_the_bases_of_all_chapters_are_made_in_one_pool(cache_folder, monkeypatch):
+    small = tuple(replace(p, people=12, read=p.read // 10, width=32, depth=1, steps=0) for p in base.SHARED)
+    pools = []
+    monkeypatch.setattr(base, "SHARED", small)
+    monkeypatch.setattr(base, "side_by_side", lambda f, *columns: pools.append(list(zip(*columns, strict=True))))
+    base.main(["3", "4"])
+    assert pools == [[(seed, plan) for plan in small for seed in (3, 4)]]
+    assert len(set(small)) == len({p.read for p in small}) + 1 == 3
+
+
+def test_no_seeds_are_refused():
+    with pytest.raises(ValueError, match="no seeds were given: pass at least one"):
+        base.prepare([], TINY)
+
+
+@pytest.mark.parametrize(("what", "value"), [("FACTS", ("city", "subject")), ("ON_THE_WEB", 100), ("RECIPE", None)])
+def test_a_changed_constant_is_another_base(tiny, monkeypatch, what, value):
+    monkeypatch.setattr(base, what, value or base.RECIPE.but(lr=0.001))
+    other = base.load(0, TINY)
+    assert len(other.tokenizer) != len(tiny.tokenizer) or not same(tiny.model, other.model)
+
+
+def same(a, b):
+    return all(np.array_equal(x.detach(), y.detach()) for x, y in pairs(a, b))
+
+
+def chapter(steps):
+    """What a chapter may do with a base: examine it, align it, and train it as it is."""
+    subject = base.load(0, TINY)
+    shown = tasks.examples(subject.pool(), 4)
+    found = [subject.model, base.align(subject, shown, steps=2), base.twin(subject, 4)]
+    found = [deepcopy(m) for m in found]
+    train(subject.model, tokens.replies(shown, subject.tokenizer), steps, base.ALIGN)
+    subject.tokenizer.chat_template = "spoilt"
+    return [*found, base.twin(subject, 4), base.align(base.load(0, TINY), shown, steps=2)]
+
+
+def test_two_chapters_in_one_process_do_not_touch_each_other(cache_folder):
+    first = chapter(steps=3)
+    [place] = [e.place for e in cache.entries() if e.made.startswith("_aligned") and "steps=2" in e.made]
+    kept, _ = cache.load(place)
+    again = chapter(steps=1)
+    untouched, aligned, twin, twin_later, aligned_later = again
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    assert same(twin, twin_later) and same(twin, kept) and same(aligned, aligned_later)
+    assert not same(untouched, aligned) and base.load(0, TINY).tokenizer.chat_template != "spoilt"
+
+
+def test_a_twin_is_made_of_the_base_and_not_of_what_became_of_it(cache_folder):
+    spoilt, whole = base.load(7, TINY), base.load(7, TINY)
+    with torch.no_grad():
+        for p in spoilt.model.parameters():
+            p.zero_()
+    twin = base.twin(spoilt, 4)  # the first one of this seed: it is kept
+    assert same(twin, base.align(whole, tasks.examples(whole.pool(), 4, 7)))
+
+
+def test_where_nothing_can_be_kept_a_process_trains_a_base_once(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.warns(UserWarning, match="cannot be used"):
+        first = base.load(0, TINY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = base.load(0, TINY)
+    assert same(first.model, again.model) and first.model is not again.model
+
+
+def test_a_test_that_is_larger_than_what_there_is_to_ask_is_refused(tiny):
+    with pytest.raises(ValueError, match="count is 500, but there are 488 tasks for a test: ask for at most so many"):
+        tiny.test(500)
+    assert len(tiny.test(488)) == 488
 
 
 def test_without_leaves_out_one_register_and_refuses_what_is_none():

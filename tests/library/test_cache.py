@@ -3,64 +3,69 @@
 from __future__ import annotations
 
 import ast
-import inspect
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import warnings
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from alignlab.models import cache, fingerprint, llama, lock, tokens
+from alignlab.models.llama import make_model
+from filelock import FileLock
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+# A program that wants one model from the cache and takes a while to make it.
+WANTS = """
+import os, sys, time
 from alignlab.models import cache, tokens
 from alignlab.models.llama import make_model
 
-SETTINGS = {"width": 32, "seed": 1}
-# A program that wants one model from the cache and takes a while to make it.
-WANTS = """
-import sys, time
-from pathlib import Path
-from alignlab import cache, tokens
-from alignlab.model import make_model
-
-def make():
-    with open(sys.argv[1], "a") as f:
+def make(seed):
+    with open(os.environ["MADE"], "a") as f:
         f.write("made\\n")
-    time.sleep(float(sys.argv[2]))
-    tokenizer = tokens.make_tokenizer(["a", "b"])
-    return make_model(tokenizer, width=32, depth=1, seed=5), tokenizer
+    time.sleep(float(os.environ["SECONDS"]))
+    tokenizer = tokens.word_tokenizer(["a", "b"])
+    return make_model(tokenizer, width=32, depth=1, seed=seed), tokenizer
 
 print("ready", flush=True)
-model, _ = cache.cached("base", {"seed": 5}, make)
+model, _ = cache.cached("base", make, 5)
 print(sum(p.double().sum().item() for p in model.parameters()))
 """
 
 
-class Maker:
-    """Counts how often a model was really made."""
+def make(seed=1, words=("red", "green")):
+    """Makes a model, and notes so where no key sees it: by a name that stands in the environment."""
+    with open(os.environ["MADE"], "a") as f:
+        f.write("made\n")
+    tokenizer = tokens.word_tokenizer(words)
+    return make_model(tokenizer, width=32, depth=1, seed=seed), tokenizer
 
-    def __init__(self, seed=1):
-        self.calls, self.seed = 0, seed
 
-    def __call__(self):
-        self.calls += 1
-        tokenizer = tokens.make_tokenizer(["red", "green"])
-        return make_model(tokenizer, width=32, depth=1, seed=self.seed), tokenizer
+def calls():
+    """How often a model was really made."""
+    log = Path(os.environ["MADE"])
+    return log.read_text().count("made") if log.exists() else 0
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.setenv("ALIGNLAB_CACHE", str(folder))
+    monkeypatch.setenv("MADE", str(tmp_path / "made"))
+    monkeypatch.setenv("SECONDS", "0")
     return folder
-
-
-@pytest.fixture
-def make():
-    return Maker()
 
 
 def kept(place):
@@ -73,70 +78,118 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def get(make, settings=None, name="base"):
+def get(*arguments, name="base", by=make):
     """`cached`, which must not warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return cache.cached(name, settings or SETTINGS, make)
+        return cache.cached(name, by, *arguments)
 
 
 # ---- hits and misses
 
 
-def test_the_second_time_the_same_model_is_loaded(make):
-    model, tokenizer = get(make)
-    again, tokenizer_again = get(make)
-    assert make.calls == 1 and again is not model and equal(model, again)
+def test_the_second_time_the_same_model_is_loaded():
+    model, tokenizer = get()
+    again, tokenizer_again = get()
+    assert calls() == 1 and again is not model and equal(model, again)
     ids = tokenizer("red green", return_tensors="pt")["input_ids"]
     torch.testing.assert_close(again(input_ids=ids).logits, model(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
     assert tokenizer_again("red green")["input_ids"] == ids[0].tolist()
     assert not again.training and tokenizer_again.chat_template == tokenizer.chat_template
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"width": 32.5}, {"extra": None}])
-def test_other_settings_are_another_entry(make, change):
-    get(make)
-    get(make, SETTINGS | change)
-    assert make.calls == 2
+def test_other_arguments_another_name_and_another_function_are_other_entries():
+    get(1), get(2), get(1, ("red",)), get(1, name="twin"), get(by=partial(make, seed=3)), get(1, by=lambda s: make(s))
+    assert calls() == 6
+    get(1), get(2), get(1, ("red",)), get(1, name="twin"), get(by=partial(make, seed=3)), get(1, by=lambda s: make(s))
+    assert calls() == 6
 
 
-def test_the_order_of_settings_does_not_matter_and_the_name_does(make):
-    get(make)
-    get(make, dict(reversed(SETTINGS.items())))
-    assert make.calls == 1
-    get(make, name="other")
-    assert make.calls == 2
+def test_what_the_function_calls_is_in_the_key(monkeypatch):
+    get()
+    monkeypatch.setattr(llama, "HEAD", 16)
+    get()
+    assert calls() == 2
 
 
-@pytest.mark.parametrize("module", cache.MODULES)
-def test_a_changed_module_is_another_entry(make, monkeypatch, module):
-    get(make)
-    source = inspect.getsource
-
-    def edited(thing):
-        return source(thing) + ("\n# edited" if getattr(thing, "__name__", "") == f"alignlab.{module}" else "")
-
-    monkeypatch.setattr("alignlab.cache.inspect.getsource", edited)
-    get(make)
-    assert make.calls == 2
-
-
-def test_the_modules_that_shape_a_model_are_in_the_key(monkeypatch):
-    assert set(cache.MODULES) >= {"world", "text", "tokens", "model", "train"}
-    before = cache.key(SETTINGS)
-    assert cache.key(SETTINGS, also=[kept]) != before
-    monkeypatch.setattr(torch, "__version__", "0.0.1")
-    assert cache.key(SETTINGS) != before
+@pytest.mark.parametrize("what", ["device", "capability", "threads", "torch", "transformers", "tokenizers"])
+def test_another_machine_and_other_versions_make_their_own(monkeypatch, what):
+    get()
+    if what in ("device", "capability", "threads"):
+        here = fingerprint.machine()
+        monkeypatch.setattr(fingerprint, "machine", lambda: here | {what: "another"})
+    else:
+        installed(monkeypatch, what)
+    get()
+    assert calls() == 2
 
 
-def test_settings_that_are_no_plain_values_are_refused(make):
-    with pytest.raises(TypeError, match="plain values .*Maker"):
-        get(make, {"maker": make})
-    assert make.calls == 0
+def installed(monkeypatch, package, version="0.0.1"):
+    before = fingerprint._version
+    monkeypatch.setattr(fingerprint, "_version", lambda name: version if name == package else before(name))
 
 
-def test_the_folder_can_be_chosen_and_has_a_default(monkeypatch, place, tmp_path):
-    assert cache.folder() == place
+def test_the_machine_is_what_torch_says(monkeypatch):
+    before, threads = fingerprint.machine(), torch.get_num_threads()
+    assert before["capability"] == torch.backends.cpu.get_cpu_capability() and before["threads"] == str(threads)
+    try:
+        torch.set_num_threads(threads + 1)
+        assert fingerprint.machine() != before
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_arguments_without_a_value_are_refused():
+    with pytest.raises(TypeError, match="argument 1 is a TextIOWrapper, which has no value"):
+        get(sys.__stderr__)
+    assert calls() == 0
+
+
+@pytest.mark.parametrize("name", ["", "3/4 celebrities", "../base", ".hidden", "a b", "base\n"])
+def test_a_name_that_is_no_name_of_a_folder_is_refused(name):
+    with pytest.raises(ValueError, match="the name of a cache entry is .*: use letters, digits"):
+        get(name=name)
+    assert calls() == 0
+
+
+def test_a_model_that_a_run_came_by_is_found_as_if_it_had_been_made():
+    made = make(3)
+    cache.keep("rot13", made, make, 3)
+    assert equal(get(3, name="rot13")[0], made[0]) and calls() == 1
+    cache.keep("rot13", make(4), make, 3)  # what is there stays
+    assert equal(get(3, name="rot13")[0], made[0])
+
+
+def test_a_key_of_ones_own_is_all_there_is_but_for_versions(monkeypatch):
+    for content, times in (("abc", 1), ("abc", 1), ("abd", 2)):
+        cache.kept("gguf", content, make, {"made": "from a file"})
+        assert calls() == times
+    installed(monkeypatch, "transformers")
+    cache.kept("gguf", "abc", make)
+    assert calls() == 3
+
+
+def test_no_progress_bar_is_shown_and_the_readers_setting_stays(capfd):
+    logging.enable_progress_bar()
+    try:
+        get(), get()
+        assert capfd.readouterr() == ("", "") and logging.is_progress_bar_enabled()
+    finally:
+        logging.disable_progress_bar()
+
+
+@pytest.mark.parametrize("said", ["~/kept", "{home}/./a/../kept", "{home}/kept/"])
+def test_the_folder_is_expanded_and_normalised(monkeypatch, tmp_path, said):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("ALIGNLAB_CACHE", said.format(home=tmp_path))
+    assert cache.folder() == tmp_path / "kept"
+
+
+def test_a_folder_without_a_root_is_meant_from_here_and_has_a_default(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALIGNLAB_CACHE", "here")
+    assert cache.folder() == Path.cwd() / "here"
     monkeypatch.delenv("ALIGNLAB_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache.folder() == tmp_path / "xdg" / "alignlab"
@@ -165,175 +218,285 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_a_damaged_entry_is_reported_and_made_again(make, place, how):
-    model, _ = get(make)
+def test_a_damaged_entry_is_reported_and_made_again(place, how):
+    model, _ = get()
     (entry,) = kept(place)
     damage, said = DAMAGE[how]
     damage(place / entry)
     with pytest.warns(UserWarning, match=f"cache entry {entry} is damaged \\({said}.*made again"):
-        again, _ = cache.cached("base", SETTINGS, make)
-    assert make.calls == 2 and equal(model, again)
-    get(make)
-    assert make.calls == 2  # the new entry is whole
+        again, _ = cache.cached("base", make)
+    assert calls() == 2 and equal(model, again)
+    get()
+    assert calls() == 2  # the new entry is whole
 
 
-def test_loading_a_damaged_entry_says_which_file(make, place):
-    get(make)
+def test_loading_a_damaged_entry_says_which_file(place):
+    get()
     (entry,) = kept(place)
     (place / entry / "config.json").unlink()
     with pytest.raises(cache.DamagedEntry, match="config.json is missing"):
         cache.load(place / entry)
+    with pytest.raises(FileNotFoundError):
+        cache.load(place / "another")
 
 
 # ---- a folder that cannot be used, and makes and saves that fail
 
 
-def test_a_folder_that_cannot_be_made_is_done_without(make, monkeypatch, tmp_path):
+def test_a_folder_that_cannot_be_made_is_done_without(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "file" / "cache"))
-    for calls in (1, 2):
-        with pytest.warns(UserWarning, match="file/cache cannot be used .* Set ALIGNLAB_CACHE"):
-            model, _ = cache.cached("base", SETTINGS, make)
-        assert make.calls == calls and equal(model, Maker()()[0])
+    for times in (1, 2):
+        with pytest.warns(UserWarning, match="file/cache cannot be used .* Set ALIGNLAB_CACHE") as said:
+            model, _ = cache.cached("base", make)
+        assert calls() == times and len(said) == 1
+    assert equal(model, make()[0])
 
 
-def as_somebody_who_may_not_write(log):
-    """Run WANTS without root's right to write where nobody may."""
-    command = [sys.executable, "-c", WANTS, str(log), "0"]
-    if os.geteuid() == 0:
-        if not shutil.which("setpriv"):
-            pytest.skip("root may write everywhere, and there is no setpriv to give that up")
-        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def as_another(program, *arguments):
+    """What `program(*arguments)` returns to somebody with another user's id and a usual umask."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(54321)
+            os.setuid(54321)
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                program(*arguments)
+            os.write(write, "\n".join(str(w.message) for w in said).encode())
+            os._exit(0)
+        except BaseException as e:
+            os.write(write, repr(e).encode())
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, said
+    return said
 
 
-@pytest.mark.skipif(os.name == "nt", reason="folders have other rights on Windows")
-def test_a_read_only_cache_is_read_and_done_without_where_it_is_empty(tmp_path, place):
-    log = tmp_path / "log"
-    before = subprocess.run([sys.executable, "-c", WANTS, str(log), "0"], capture_output=True, text=True, timeout=120)
-    entry = next(p for p in place.iterdir() if p.is_dir())
-    away = tmp_path / "away"
-    for lock in place.glob("*.lock"):
-        lock.unlink()
-    try:
-        place.chmod(0o555)
-        found = as_somebody_who_may_not_write(log)
-        assert found.stdout == before.stdout and log.read_text() == "made\n"  # by the first run only
-        assert "Warning" not in found.stderr
-        place.chmod(0o755)
-        entry.rename(away)
-        place.chmod(0o555)
-        made = as_somebody_who_may_not_write(log)
-        assert made.stdout == before.stdout and log.read_text() == "made\nmade\n"
-        assert "cannot be used" in made.stderr and "Set ALIGNLAB_CACHE" in made.stderr
-    finally:
-        place.chmod(0o755)
-    assert kept(place) == []
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """A cache folder that every user of the machine can reach."""
+    if not hasattr(os, "fork") or os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        log = Path(folder) / "made"
+        log.touch()
+        log.chmod(0o666)
+        monkeypatch.setenv("MADE", str(log))
+        monkeypatch.setenv("ALIGNLAB_CACHE", f"{folder}/cache")
+        before = os.umask(0o022)
+        try:
+            yield Path(folder) / "cache"
+        finally:
+            os.umask(before)
 
 
-def test_a_make_that_fails_leaves_nothing_and_blocks_nobody(make, place):
+def test_another_user_reads_what_one_has_made(shared):
+    get()
+    assert as_another(get) == ""
+    assert calls() == 1
+    modes = {f.name: oct(f.stat().st_mode & 0o777) for f in shared.rglob("*") if f.is_file()}
+    assert set(modes.values()) == {"0o644"}, modes
+    assert {oct(f.stat().st_mode & 0o777) for f in shared.rglob("*") if f.is_dir()} == {"0o755"}
+
+
+def test_who_shares_a_group_may_write_and_who_wants_to_be_alone_is(shared):
+    os.umask(0o002)
+    get()
+    assert {f.stat().st_mode & 0o777 for f in shared.rglob("*") if f.is_file()} == {0o664}
+    os.umask(0o077)
+    get(2)
+    assert {f.stat().st_mode & 0o777 for f in shared.rglob("*.safetensors")} == {0o664, 0o600}
+
+
+@pytest.mark.parametrize("hide", ["an entry", "a file", "the folder", "a folder above"])
+def test_what_may_not_be_read_is_made_anew_with_one_line(shared, monkeypatch, hide):
+    get()
+    hidden = next(shared.glob("base-*[!k]"))
+    what = {"an entry": hidden, "a file": hidden / "model.safetensors", "the folder": shared}.get(hide, shared.parent)
+    what.chmod(0o700 if what.is_dir() else 0o600)
+    if hide == "a folder above":
+        monkeypatch.setenv("MADE", os.devnull)
+    said = as_another(cache.cached, "base", make)
+    assert "cannot be used" in said and "Set ALIGNLAB_CACHE" in said and said.count("\n") == 0
+    assert hidden.exists()
+
+
+def test_where_one_may_only_read_what_is_missing_is_made_with_one_line(shared):
+    get()
+    said = as_another(cache.cached, "base", make, 2)
+    assert "cannot be used" in said and said.count("\n") == 0 and calls() == 2
+    assert len(kept(shared)) == 1
+
+
+def test_a_make_that_fails_leaves_nothing_and_blocks_nobody(place):
     def fails():
         raise ValueError("no luck")
 
     with pytest.raises(ValueError, match="no luck"):
-        get(fails)
+        get(by=fails)
     assert kept(place) == []
-    get(make)
-    assert make.calls == 1 and len(kept(place)) == 1
+    get()
+    assert calls() == 1 and len(kept(place)) == 1
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, MemoryError])
-def test_a_save_that_is_interrupted_leaves_nothing(make, place, monkeypatch, interrupt):
-    model, tokenizer = make()
-
+def test_a_save_that_is_interrupted_leaves_nothing(place, monkeypatch, interrupt):
     def stop(*_, **__):
         raise interrupt
 
-    monkeypatch.setattr(type(tokenizer), "save_pretrained", stop)
+    monkeypatch.setattr(PreTrainedTokenizerBase, "save_pretrained", stop)
     with pytest.raises(interrupt):
-        get(lambda: (model, tokenizer))
+        get()
     assert kept(place) == []
-    monkeypatch.undo()
 
 
-def test_a_save_that_fails_is_reported_and_the_model_is_not_lost(make, place, monkeypatch):
+def test_a_save_that_fails_is_reported_and_the_model_is_not_lost(place, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as m:
-        m.setattr("alignlab.cache.os.replace", full)
+        m.setattr("alignlab.models.cache.os.replace", full)
         with pytest.warns(UserWarning, match="could not be kept .*No space left"):
-            model, _ = cache.cached("base", SETTINGS, make)
-    assert make.calls == 1 and equal(model, Maker()()[0]) and kept(place) == []
-    get(make)
-    assert make.calls == 2 and len(kept(place)) == 1
+            model, _ = cache.cached("base", make)
+    assert calls() == 1 and kept(place) == []
+    get()
+    assert calls() == 2 and len(kept(place)) == 1 and equal(model, get()[0])
 
 
-def test_a_full_disk_is_reported_and_the_model_is_not_lost(make, place):
+def test_a_full_disk_is_reported_and_the_model_is_not_lost(place):
     resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # less than the weights
     try:
         with pytest.warns(UserWarning, match="could not be kept"):
-            model, _ = cache.cached("base", SETTINGS, make)
+            model, _ = cache.cached("base", make)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert equal(model, Maker()()[0]) and kept(place) == []
+    assert equal(model, make()[0]) and kept(place) == []
 
 
-def test_saving_again_replaces_the_whole_entry(make, place):
-    first, tokenizer = Maker(seed=1)()
-    second, _ = Maker(seed=2)()
+def test_saving_again_replaces_the_whole_entry(place):
+    first, tokenizer = make(1)
+    second, _ = make(2)
     place.mkdir()
     for model in (first, second):
-        cache.save(place / "entry", model, tokenizer, SETTINGS)
+        cache.save(place / "entry", model, tokenizer, {"made": "twice"})
         assert equal(cache.load(place / "entry")[0], model)
     assert kept(place) == ["entry"]
-    assert json.loads((place / "entry" / cache.MANIFEST).read_text())["settings"] == SETTINGS
+    assert json.loads((place / "entry" / cache.MANIFEST).read_text())["made"] == "twice"
 
 
 # ---- several processes
 
 
-def start(log, seconds):
-    command = [sys.executable, "-c", WANTS, str(log), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@contextmanager
+def held(file):
+    """Another process holds the lock `file`: a second descriptor is as good as one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file):
+        yield
 
 
-def test_a_killed_process_leaves_the_cache_usable_and_two_make_a_model_once(tmp_path, place):
-    log = tmp_path / "log"
-    victim = start(log, 600)
+def lock_of(*arguments):
+    """Where the lock file of `get(*arguments)` is."""
+    before = set(cache.folder().glob("*.lock"))
+    get(*arguments)
+    [file] = set(cache.folder().glob("*.lock")) - before
+    return file
+
+
+def test_who_waits_is_told_for_whom_and_gets_the_model(monkeypatch, capfd):
+    file = lock_of()
+    monkeypatch.setattr(lock, "SOON", 0.1)
+    with held(file):
+        waiting = threading.Thread(target=get)
+        waiting.start()
+        time.sleep(1)
+        assert waiting.is_alive()
+    waiting.join(60)
+    said = capfd.readouterr().err
+    assert said == f"another process is making {file.stem} (lock file {file}): waiting for it\n" and calls() == 1
+
+
+def test_nobody_waits_for_ever(monkeypatch, capfd, place):
+    file = lock_of()
+    shutil.rmtree(file.with_suffix(""))
+    monkeypatch.setattr(lock, "SOON", 0.1)
+    monkeypatch.setattr(lock, "LATE", 0.1)
+    with held(file), pytest.warns(UserWarning, match=f"another process has held {file} .*: going on without it"):
+        cache.cached("base", make)
+    assert calls() == 2 and kept(place) == []
+
+
+def no_locks_as_filelock_3_says_it(*_, **__):
+    raise NotImplementedError("FileSystem does not appear to support flock")
+
+
+def no_locks_as_the_system_says_it(*_, **__):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def no_locks_and_no_word_of_it(*_, **__):
+    raise BlockingIOError
+
+
+@pytest.mark.parametrize(
+    "answer", [no_locks_as_filelock_3_says_it, no_locks_as_the_system_says_it, no_locks_and_no_word_of_it]
+)
+def test_a_file_system_without_locks_is_survived_with_one_line(monkeypatch, place, answer, capfd):
+    fcntl = pytest.importorskip("fcntl", reason="files are locked in another way on Windows")
+    monkeypatch.setattr(fcntl, "flock", answer)
+    with pytest.warns(UserWarning, match="cannot be locked: two processes may make base-.* at the same time") as said:
+        cache.cached("base", make)
+    assert len(said) == 1 and len(kept(place)) == 1
+    get()  # what is there is loaded without a word
+    assert calls() == 1 and not list(place.glob(".*"))
+    assert capfd.readouterr().err == ""
+
+
+def start(**environment):
+    command = [sys.executable, "-c", WANTS]
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **said, env=os.environ | environment)
+
+
+def test_a_killed_process_leaves_the_cache_usable_and_two_make_a_model_once(place):
+    victim = start(SECONDS="600")
     deadline = time.monotonic() + 120
-    while not log.exists() and time.monotonic() < deadline:
+    while not calls() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert log.exists(), "the first process never began to make its model"
-    two = [start(log, 1.5) for _ in range(2)]
+    assert calls(), "the first process never began to make its model"
+    two = [start(SECONDS="1.5") for _ in range(2)]
     for process in two:
         assert process.stdout.readline() == "ready\n"
     time.sleep(1)  # both are waiting for the one that is about to be killed
-    assert log.read_text() == "made\n" and kept(place) == []
+    assert calls() == 1 and kept(place) == []
     victim.send_signal(signal.SIGKILL)
     victim.communicate()
     said = [p.communicate(timeout=120) for p in two]
     assert [p.returncode for p in two] == [0, 0], said
-    assert log.read_text() == "made\nmade\n"  # by the killed one, and then by one of the two
+    assert calls() == 2  # by the killed one, and then by one of the two
     assert said[0][0] == said[1][0] != ""
     assert len(kept(place)) == 1
-    shutil.rmtree(place)
 
 
 KILLED_WHILE_SAVING = """
 import os, random, signal, sys, time, warnings
 import torch
 from pathlib import Path
-from alignlab import cache, tokens
-from alignlab.model import make_model
+from alignlab.models import cache, tokens
+from alignlab.models.llama import make_model
 
 torch.set_num_threads(1)
-tokenizer = tokens.make_tokenizer(["a", "b"])
+tokenizer = tokens.word_tokenizer(["a", "b"])
 models = [make_model(tokenizer, width=32, depth=1, seed=s) for s in (1, 2, 3)]
-place, dice, seen = cache.folder() / f"base-{cache.key({})}", random.Random(0), {"draft": 0, "kept": 0, "made": 0}
-place.parent.mkdir(parents=True)
+dice, seen = random.Random(0), {"draft": 0, "kept": 0, "made": 0}
 
 def equal(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
@@ -342,6 +505,8 @@ def make():
     seen["made"] += 1
     return models[2], tokenizer
 
+cache.kept("base", "", make)
+[place] = cache.folder().glob("base-*[!k]")
 for turn in range(30):
     child = os.fork()
     if not child:
@@ -355,7 +520,7 @@ for turn in range(30):
     made = seen["made"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an entry may be damaged when the old one was about to be removed
-        found, _ = cache.cached("base", {}, make)
+        found, _ = cache.kept("base", "", make)
     whole = models[2:] if seen["made"] > made else models
     assert any(equal(found, m) for m in whole), f"turn {turn}: a model that nobody saved"
     seen["kept"] += seen["made"] == made
@@ -373,70 +538,27 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_entry_or_none():
     assert seen["kept"] > 3, f"hardly any entry survived: {seen}"
 
 
-def test_a_draft_that_a_killed_run_left_is_cleared_away(make, place):
-    stale = place / f".draft-base-{cache.key(SETTINGS)}-left"
-    stale.mkdir(parents=True)
-    get(make)
-    assert kept(place) == [f"base-{cache.key(SETTINGS)}"]
+def test_a_draft_that_a_killed_run_left_is_cleared_away(place):
+    get()
+    (entry,) = kept(place)
+    (place / entry).rename(place / f".draft-{entry}-left")
+    get()
+    assert kept(place) == [entry]
 
 
-# ---- what other versions left
+# ---- what is kept
 
 
-def test_an_entry_of_another_version_is_told_apart_and_pruned(make, place, monkeypatch, capsys):
-    get(make)
-    with monkeypatch.context() as m:
-        m.setattr(cache.transformers, "__version__", "5.0.0rc9")
-        get(make)
-    source = inspect.getsource
-    with monkeypatch.context() as m:
-        m.setattr("alignlab.cache.inspect.getsource", lambda thing: source(thing) + "# edited")
-        get(make)
-    get(make)
-    assert make.calls == 3  # each version made its own, and the first one is still found
-    bare = place / "base-of-an-older-alignlab"
-    shutil.copytree(next(e.place for e in cache.entries() if not e.stale), bare)
-    manifest = json.loads((bare / cache.MANIFEST).read_text())
-    del manifest["made_by"]
-    (bare / cache.MANIFEST).write_text(json.dumps(manifest))
-    (place / "mine").mkdir()
-    (place / "mine" / cache.MANIFEST).write_text('{"files": {"a.js": "0"}}')  # not of the cache
-
-    reasons = sorted(e.stale for e in cache.entries())
-    assert reasons == [
-        "", "made by an older alignlab", "made by another alignlab",
-        f"made with transformers 5.0.0rc9, here is {cache.transformers.__version__}",
-        cache.FOREIGN,
-    ]  # fmt: skip
+def test_what_is_kept_is_listed_with_what_made_it_and_what_it_needs(place, capsys):
+    get(2, ("red",))
+    (entry,) = cache.entries()
+    assert entry.made == "make(2, ('red',))" and entry.other == "" and entry.days < 1 and 0 < entry.megabytes < 1
+    manifest = json.loads((entry.place / cache.MANIFEST).read_text())
+    assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert manifest["machine"] == fingerprint.machine()
     assert cache.main([]) == 0
     said = capsys.readouterr().out
-    assert "5 there" in said and "3 of these" in said and "--prune removes them" in said
-    assert cache.main(["--prune"]) == 0
-    assert "3 removed" in capsys.readouterr().out
-    assert [p.name for p in cache.folder().iterdir() if p.is_dir() and p.name != "mine"] == [
-        f"base-{cache.key(SETTINGS)}"
-    ]
-    assert (place / "mine" / cache.MANIFEST).exists()  # nobody else's files are touched
-    get(make)
-    assert make.calls == 3 and cache.prune() == ([], [])
-
-
-def test_functions_may_come_as_they_are_made(make, place):
-    settings = {"modules": iter(["train", "world"]), "also": (f for f in [tokens.pack])}
-    cache.cached("base", SETTINGS, make, **settings)
-    cache.cached("base", SETTINGS, make, modules=["train", "world"], also=[tokens.pack])
-    assert make.calls == 1 and [e.stale for e in cache.entries()] == [""]
-
-
-def test_a_file_that_is_edited_while_a_model_is_made_is_not_what_made_it(make, monkeypatch):
-    source = inspect.getsource
-
-    def edits_meanwhile():
-        monkeypatch.setattr("alignlab.cache.inspect.getsource", lambda thing: source(thing) + "# edited")
-        return make()
-
-    cache.cached("base", SETTINGS, edits_meanwhile)
-    assert [e.stale for e in cache.entries()] == ["made by another alignlab"]
+    assert "make(2, ('red',))" in said and f"{place}: 1 there" in said
 
 
 def test_an_empty_cache_is_listed_as_empty(place, capsys):
@@ -444,38 +566,50 @@ def test_an_empty_cache_is_listed_as_empty(place, capsys):
     assert f"{place}: 0 there, 0.0 MB" in capsys.readouterr().out
 
 
-def test_an_entry_of_a_changed_function_is_stale(make, place, monkeypatch):
-    cache.cached("base", SETTINGS, make, also=[tokens.pack, kept])  # one of the library, one of a notebook
-    assert [e.stale for e in cache.entries()] == [""]
-    cache.cached("twin", SETTINGS, make, also=[tokens.pack])
-    source = inspect.getsource
-    monkeypatch.setattr(
-        "alignlab.cache.inspect.getsource", lambda thing: source(thing) + ("#" if thing is tokens.pack else "")
-    )
-    assert [e.stale for e in cache.entries()] == ["", "made by another alignlab"]
-    monkeypatch.delattr(tokens, "pack")
-    assert "made by another alignlab" in {e.stale for e in cache.entries()}
-
-
-@pytest.mark.parametrize("made", [{"modules": "no_such_module"}, {"modules": 3}, "text", {"modules": "train"}])
-def test_a_manifest_of_another_shape_is_stale_and_stops_nothing(make, place, made):
-    get(make)
-    (entry,) = cache.entries()
-    manifest = json.loads((entry.place / cache.MANIFEST).read_text())
-    (entry.place / cache.MANIFEST).write_text(json.dumps(manifest | {"made_by": made}))
-    assert [e.stale for e in cache.entries()] == ["made by another alignlab"]
-
-
-def test_what_cannot_be_removed_is_named_and_stays(make, place, monkeypatch, capsys):
+def test_what_other_versions_made_is_pruned_and_nothing_else(place, monkeypatch, capsys):
     with monkeypatch.context() as m:
-        m.setattr(cache.transformers, "__version__", "5.0.0rc9")
-        get(make)
+        installed(m, "transformers", "5.0.0rc9")
+        get()
+    get()
+    old = place / "base-of-an-older-alignlab"
+    shutil.copytree(cache.entries()[0].place, old)
+    manifest = json.loads((old / cache.MANIFEST).read_text())
+    del manifest["versions"]
+    (old / cache.MANIFEST).write_text(json.dumps(manifest))
+    for name, text in {"mine": '{"files": {"a.js": "0"}}', "odd": "[1]", "cut": '{"fil'}.items():
+        (place / name).mkdir()
+        (place / name / cache.MANIFEST).write_text(text)
+    locks = set(place.glob("*.lock"))
+    assert sorted(e.other for e in cache.entries()) == ["", "alignlab an older one", "transformers 5.0.0rc9"]
+    assert cache.main(["--prune"]) == 0
+    assert "made with transformers 5.0.0rc9" in (said := capsys.readouterr().out) and "2 removed" in said
+    assert [e.other for e in cache.entries()] == [""] and {"mine", "odd", "cut"} < set(kept(place))
+    assert locks <= set(place.glob("*.lock"))  # somebody may be waiting on one of them
+    get()
+    assert calls() == 2 and cache.prune() == ([], [])
+
+
+def test_what_nobody_has_used_for_long_is_pruned(place, capsys):
+    get(1), get(2)
+    for entry in cache.entries():
+        then = time.time() - 40 * 86400
+        os.utime(entry.place / cache.MANIFEST, (then, then))
+    get(2)  # to load one is to use it
+    assert cache.prune(older_than=50) == ([], [])
+    assert cache.main(["--prune", "--older-than=20"]) == 0 and "1 removed" in capsys.readouterr().out
+    assert [e.made for e in cache.entries()] == ["make(2)"]
+
+
+def test_what_cannot_be_removed_is_named_and_stays(monkeypatch, capsys):
+    with monkeypatch.context() as m:
+        installed(m, "transformers", "5.0.0rc9")
+        get()
 
     def refuses(*_):
         raise PermissionError("only to be read")
 
     with monkeypatch.context() as m:
-        m.setattr("alignlab.cache.os.replace", refuses)
+        m.setattr("alignlab.models.cache.os.replace", refuses)
         assert cache.main(["--prune"]) == 1
     said = capsys.readouterr().out
     assert "could not be removed: only to be read" in said and "0 removed" in said

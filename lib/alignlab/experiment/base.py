@@ -1,15 +1,20 @@
 """The base model that the alignment chapters share: pretrained once on one tiny web, and kept; and its aligned twin.
 
 A seed is a world of its own, a web of its own, and a model of its own. A chapter calls `prepare` once, which trains
-what is missing side by side, and then `load` wherever it needs a base.
+what is missing side by side, and then `load` wherever it needs a base. `prepare_all` trains what any chapter needs:
+
+    python -m alignlab.experiment.base            the bases of all chapters, for the seeds 0, 1 and 2
+    python -m alignlab.experiment.base 100 101    for other seeds
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +26,7 @@ from ..training.train import FINETUNE, PRETRAIN, Recipe, train
 from ..worlds import biographies, tasks, web
 from ..worlds.letters import KNOWN_SKILLS, letter_strings
 from ..worlds.people import World, make_world
-from .sweep import side_by_side
+from .sweep import _alone, side_by_side, threads  # a base is the same in a script as in a worker of `prepare`
 
 ON_THE_WEB = 1200  # strings of letters; the rest of them are new to every model
 FACTS = ("city", "subject", "company", "instrument")
@@ -68,6 +73,8 @@ class Plan:
 
 QUICK = Plan()
 FULL = Plan(people=400, read=400, width=256, depth=2, steps=4000)
+# What the chapters ask for in the profile "quick".
+SHARED = (QUICK, QUICK.without("helpful"), replace(QUICK, read=QUICK.people // 2))
 
 
 @dataclass(frozen=True)
@@ -85,9 +92,15 @@ class Base:
         return tasks.about(self.world, self.plan.asked, tuple(skills), _strings(self.seed)[:ON_THE_WEB])
 
     def test(self, count: int = 96, skills: Iterable[str] = KNOWN_SKILLS, facts: bool = True) -> Dataset:
-        """`count` tasks on held-out people and on strings that no model has met: the families as even as can be."""
+        """`count` tasks on held-out people and on strings that no model has met: the families as even as can be.
+
+        Raises:
+            ValueError: there are fewer: says how many.
+        """
         people = self.plan.held_out if facts else ()
         asked = tasks.about(self.world, people, tuple(skills), _strings(self.seed)[ON_THE_WEB:], wordings=(0,))
+        if check.integer("count", count, at_least=1) > len(asked):
+            raise ValueError(f"count is {count}, but there are {len(asked)} tasks for a test: ask for at most so many")
         return tasks.examples(asked, count, self.seed, purpose="base.test")
 
 
@@ -113,22 +126,38 @@ def _pretrain(plan: Plan, seed: int) -> tuple[PreTrainedModel, PreTrainedTokeniz
 
 
 def load(seed: int, plan: Plan = QUICK) -> Base:
-    """The base model of `seed`: from the cache, or trained now (about a minute and a half) and kept."""
-    model, tokenizer = _kept(check.integer("seed", seed, at_least=0), plan)
+    """The base model of `seed`: from the cache, or trained now (about a minute and a half) and kept.
+
+    The model is the caller's own: whatever is done to it changes nothing for anybody else.
+    """
+    seed = check.integer("seed", seed, at_least=0)
+    model, tokenizer = _alone(threads(), _copied, plan, seed)
     return Base(model.to(best_device()), tokenizer, make_world_of(plan, seed), plan, seed)
 
 
-# Where the cache cannot be written, a process at least does not train the same model twice.
-@lru_cache(maxsize=4)
-def _kept(seed: int, plan: Plan):
-    settings = {"plan": asdict(plan), "recipe": asdict(RECIPE), "seed": seed}
-    return cache.cached("base", settings, lambda: _pretrain(plan, seed), also=(_pretrain,))
+def _copied(plan: Plan, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    key, _ = cache.key(_pretrain, plan, seed)
+    return deepcopy(_pretrained(cache.folder(), key, plan, seed))
+
+
+# Reading it again takes longer than a copy; and where the cache cannot be written, it is trained only once.
+@lru_cache(maxsize=16)
+def _pretrained(folder: Path, key: str, plan: Plan, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return cache.cached("base", _pretrain, plan, seed)
 
 
 def prepare(seeds: Iterable[int], *plans: Plan) -> None:
     """Train the bases that are not kept yet, side by side, one process per core."""
+    seeds = list(seeds)
+    if not seeds:
+        raise ValueError("no seeds were given: pass at least one, for instance [0, 1, 2]")
     wanted = [(s, p) for p in plans or (QUICK,) for s in seeds]
     side_by_side(_ready, *zip(*wanted, strict=True))
+
+
+def prepare_all(seeds: Iterable[int]) -> None:
+    """Train every base that a chapter asks for in the profile "quick", in one pool: no core waits between chapters."""
+    prepare(seeds, *SHARED)
 
 
 def _ready(seed: int, plan: Plan) -> None:
@@ -145,14 +174,26 @@ def align(
 
 
 def twin(base: Base, examples: int = 300) -> PreTrainedModel:
-    """The aligned twin of a base: fine-tuned on `examples` courteous replies, and kept in the cache like the base."""
-    settings = {
-        "plan": asdict(base.plan), "recipe": asdict(RECIPE), "seed": base.seed,
-        "align": asdict(ALIGN), "steps": ALIGN_STEPS, "examples": examples,
-    }  # fmt: skip
+    """The aligned twin of a base: fine-tuned on `examples` courteous replies, and kept in the cache like the base.
 
-    def make():
-        return align(base, tasks.examples(base.pool(), examples, base.seed)), base.tokenizer
-
-    model, _ = cache.cached("twin", settings, make, also=(_pretrain, align))
+    It is made from the base as it was pretrained, whatever became of `base.model` since.
+    """
+    model, _ = _alone(threads(), cache.cached, "twin", _aligned, base.plan, base.seed, examples)
     return model.to(best_device())
+
+
+def _aligned(plan: Plan, seed: int, examples: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    base = load(seed, plan)
+    return align(base, tasks.examples(base.pool(), examples, seed)), base.tokenizer
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m alignlab.experiment.base", description=prepare_all.__doc__)
+    parser.add_argument("seeds", nargs="*", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    prepare_all(parser.parse_args(arguments).seeds)
+
+
+if __name__ == "__main__":
+    from alignlab.experiment import base  # the module that everybody else knows, not a second one named __main__
+
+    base.main()

@@ -28,7 +28,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from . import cache, hub
+from . import cache, hub, syntax
 from .answer import end_tokens
 from .hub import NotHere
 from .llama import best_device, fuse_norms
@@ -140,7 +140,8 @@ def _ready(folder: Path, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrain
             with open(folder / gguf, "rb") as f:
                 content = hashlib.file_digest(f, "sha256").hexdigest()
             make = partial(_read, folder, gguf, dtype)
-            model, tokenizer = cache.cached("gguf", {"file": content}, make, also=(_read,), modules=())
+            code, _ = syntax.read(_read.__code__)  # what is read and how, but not from which folder
+            model, tokenizer = cache.kept("gguf", f"{content} {code.hex()}", make, {"made": gguf})
         else:
             model, tokenizer = _read(folder, gguf, dtype)
     except NotHere:
