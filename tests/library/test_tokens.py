@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from itertools import chain
 
 import numpy as np
 import pytest
@@ -52,7 +51,8 @@ def test_the_chat_template_is_plain_words(tokenizer):
     assert written == "<bos> <user> where ? <assistant> Lisbon <eos>"
     asked = tokenizer.apply_chat_template(talk[:1], tokenize=False, add_generation_prompt=True)
     assert asked == tokens.prompt_text("where ?", tokenizer) == "<bos> <user> where ? <assistant>"
-    assert tokens.prompt_text("where ?", tokenizer, template=False) == "<bos> where ?"
+    [bare] = tokens.prompt_ids(["where ?"], tokenizer, template=False)
+    assert tokenizer.decode(bare) == "<bos> where ?"
 
 
 def test_without_a_chat_template_the_remedy_is_named(tokenizer):
@@ -73,7 +73,7 @@ def test_labels_cover_the_response_and_eos_and_nothing_else(world, tokenizer, te
         labelled = labels != IGNORE
         assert tokenizer.decode(labels[labelled]) == f"{pair['response']} <eos>"
         assert (ids[labelled] == labels[labelled]).all()
-        assert tokenizer.decode(ids[~labelled]) == tokens.prompt_text(pair["prompt"], tokenizer, template)
+        assert ids[~labelled].tolist() == tokens.prompt_ids([pair["prompt"]], tokenizer, template)[0]
         assert not labelled[: -len(pair["response"].split()) - 1].any()
         # The prompt and response make the same ids as the whole conversation in one piece.
         if template:
@@ -95,21 +95,7 @@ def test_a_document_is_its_text_between_bos_and_eos(web, rows, tokenizer):
         assert tokenizer.decode(row["input_ids"]) == f"<bos> {written} <eos>"
 
 
-@pytest.mark.parametrize("length", [2, 17, 96])
-def test_packing_wastes_nothing_and_keeps_the_order(web, rows, tokenizer, length):
-    packed = tokens.pack(web, tokenizer, length)
-    assert all(len(i) == length for i in packed["input_ids"])
-    stream = list(chain.from_iterable(packed["input_ids"]))
-    whole = list(chain.from_iterable(rows["input_ids"]))
-    assert stream == whole[: len(stream)] and len(whole) - len(stream) < length
-    assert tokenizer.pad_token_id not in stream and packed["labels"][0] == packed["input_ids"][0]
-
-
-def test_a_corpus_shorter_than_a_row_is_refused(web, tokenizer):
-    with pytest.raises(ValueError, match="fewer than one row of 5000: take a shorter length"):
-        tokens.pack(web, tokenizer, 5000)
-    with pytest.raises(ValueError, match="length is 1"):
-        tokens.pack(web, tokenizer, 1)
+def test_an_empty_corpus_is_refused(web, tokenizer):
     with pytest.raises(ValueError, match="the corpus is empty"):
         tokens.documents(web.select([]), tokenizer)
 

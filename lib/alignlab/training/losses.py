@@ -60,6 +60,7 @@ def unlikelihood(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 
 def _labelled(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits (N, V) in front of all labelled tokens, and the tokens (N,)."""
+    _need(batch, "tokens.replies or tokens.documents", "input_ids", "labels")
     target = batch["labels"][:, 1:]
     keep = target != IGNORE  # (B, T-1)
     wanted = target[keep]
@@ -150,12 +151,12 @@ def with_reference(rows: Dataset, reference: PreTrainedModel, batch: int = 64) -
 def policy_gradient(kl: float = 0.0, reference: PreTrainedModel | None = None) -> Loss:
     """REINFORCE (Williams, 1992) on replies that the model has just sampled, with a penalty for leaving a reference.
 
-        L = 1/B sum over replies of sum over their tokens of  -A log p + kl * (p_ref/p - log p_ref/p - 1)
+        L = 1/B sum over replies of sum over their tokens of  -A log p + kl * w * (p_ref/p - log p_ref/p - 1)
 
     A is the advantage of the reply, one number for all its tokens (`rollouts.advantages`). The gradient of the first
     term is that of the expected reward, so every row serves one step. The second is the estimator k3 of KL(p || p_ref)
-    (Schulman, 2020), used as a loss as in GRPO (Shao et al., 2024): never negative; its value is right on average, and
-    its gradient points back to the reference, though it is not exactly that of the divergence.
+    (Schulman, 2020), as in GRPO (Shao et al., 2024). Its weight w = p / p is 1, but the upper p alone has a gradient:
+    with it the gradient, too, is right on average, given the tokens before (DeepSeek-AI, 2025, V3.2).
 
     Nothing is divided by a reply's length, which would favour long wrong replies (Liu et al., 2025).
 
@@ -174,6 +175,7 @@ def policy_gradient(kl: float = 0.0, reference: PreTrainedModel | None = None) -
         raise ValueError(f"the penalty has the weight {kl}, but nothing to be measured from: pass reference=")
 
     def loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        _need(batch, "rollouts.rollout", "input_ids", "labels", "advantage")
         ids, labels, advantage = batch["input_ids"], batch["labels"], batch["advantage"]
         log_p = read.log_probs(model, ids, labels)  # (B, T), 0 outside the reply
         each = -advantage[:, None] * log_p
@@ -181,7 +183,7 @@ def policy_gradient(kl: float = 0.0, reference: PreTrainedModel | None = None) -
             _check_reference(model, reference)
             with torch.no_grad():
                 log_ref = read.log_probs(reference, ids, labels)
-            each = each + kl * k3(log_p, log_ref)
+            each = each + kl * (log_p - log_p.detach()).exp() * k3(log_p, log_ref)
         return each.sum(1).mean()
 
     return loss
@@ -191,6 +193,12 @@ def k3(log_p: torch.Tensor, log_ref: torch.Tensor) -> torch.Tensor:
     """Schulman's estimator k3 of KL(p || p_ref), never negative, from log-probabilities of samples of p; any shape."""
     log_ratio = log_ref - log_p
     return torch.expm1(log_ratio) - log_ratio
+
+
+def _need(batch: Batch, maker: str, *names: str) -> None:
+    missing = [n for n in names if n not in batch]
+    if missing:
+        raise ValueError(f"the batch has no {missing[0]!r}, only {sorted(batch)}: make it with {maker}")
 
 
 def _check_reference(model: PreTrainedModel, reference: PreTrainedModel) -> None:
@@ -203,6 +211,7 @@ def _check_reference(model: PreTrainedModel, reference: PreTrainedModel) -> None
 
 def _both(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and labels (2B, T) of the chosen replies, then of the rejected ones: one pass for both."""
+    _need(batch, "tokens.pairs", *(f"{side}_{name}" for side in SIDES for name in ("input_ids", "labels")))
     width = max(batch[f"{side}_input_ids"].shape[1] for side in SIDES)
 
     def stacked(name: str, fill: int) -> torch.Tensor:
