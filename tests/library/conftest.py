@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import alignlab  # noqa: F401 -- before torch: it says how threads wait
 import pytest
 import torch
 from alignlab.models import tokens

@@ -245,7 +245,9 @@ def _refuse_if_it_looks_ahead(model: PreTrainedModel) -> None:
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = _logits_at(model, ids, torch.arange(5, device=model.device))  # (2, T, V)
+            # One by one: side by side, rows may be computed by different kernels, and large activations magnify that.
+            places = torch.arange(5, device=model.device)
+            found = torch.cat([_logits_at(model, row[None], places) for row in ids])  # (2, T, V)
     finally:
         for module, mode in modes:
             module.training = mode

@@ -139,8 +139,8 @@ def _ready(folder: Path, gguf: str | None, dtype: torch.dtype) -> tuple[PreTrain
             # Its four bits are read and unpacked in Python, which takes ten times as long as loading what came of it.
             with open(folder / gguf, "rb") as f:
                 content = hashlib.file_digest(f, "sha256").hexdigest()
-            code, _ = syntax.read(_read.__code__)  # what is read and how, but not from which folder
             make = partial(_read, folder, gguf, dtype)
+            code, _ = syntax.read(_read.__code__)  # what is read and how, but not from which folder
             model, tokenizer = cache.kept("gguf", f"{content} {code.hex()}", make, {"made": gguf})
         else:
             model, tokenizer = _read(folder, gguf, dtype)
