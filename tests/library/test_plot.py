@@ -163,6 +163,16 @@ def test_a_curve_from_nothing_has_its_place_on_a_logarithmic_axis():
     assert places == sorted(places) and places[1] - places[0] > 20  # points on the screen
 
 
+def test_a_logarithmic_axis_of_values_shows_all_of_them():
+    data = table(along=[1, 2])
+    data["value"] += 1e-4
+    axis = plot.curves(data, "x", "n", title="", xlabel="", ylabel="", logy=True).axes[0]
+    low, high = axis.get_ylim()
+    assert axis.get_yscale() == "log" and 0 < low < data["value"].min() and high > data["value"].max()
+    with pytest.raises(ValueError, match="a value is 0, which a logarithmic axis cannot show"):
+        plot.curves(data.assign(value=0.0), "x", "n", title="", xlabel="", ylabel="", logy=True)
+
+
 def test_several_metrics_are_several_lines():
     data, how = table(along=[1, 2]), {"title": "", "xlabel": "", "ylabel": ""}
     both = {"y": "the y", "x": "the x"}

@@ -196,7 +196,7 @@ def dots(
         side = 0 if name is None else centre[str(both[hue][check.one_of("the bar of a reference", name, both[hue])])]
         stars += [(places.index(str(place)) + side, v) for v in (value if isinstance(value, Sequence) else [value])]
     if stars:
-        ax.plot(*zip(*stars, strict=True), "*", ms=12, mfc="none", mec="#222222", label="the paper's model")
+        ax.plot(*zip(*stars, strict=True), "*", ms=10, mfc="none", mec="#222222", label="the paper's model")
     ax.set(title=title, ylabel=ylabel, xlabel="")
     ax.set_xticks(range(len(places)), [p.replace(" ", "\n", 1) for p in places])
     _finish(ax, [*rows["value"], *(v for _, v in stars)], chance, ylim)
@@ -214,6 +214,7 @@ def curves(
     where: Mapping[str, object] | None = None,
     order: Order = None,
     log: bool = False,
+    logy: bool = False,
     chance: float | None = None,
     ylim: tuple[float, float] | None = None,
 ) -> Figure:
@@ -225,6 +226,7 @@ def curves(
         where, order, chance, ylim: as in `dots`; two conditions that are called the same make one line. A condition
             keeps its colour in all figures of a table.
         log: a logarithmic axis with a tick at every point; where a point is 0, it has its place at the left.
+        logy: a logarithmic axis of values, which must be above 0.
 
     Raises:
         ValueError: as `dots`.
@@ -258,6 +260,13 @@ def curves(
         ax.set_xticks(ticks, [f"{t:,g}" for t in ticks])
         ax.minorticks_off()
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if logy:
+        if rows["value"].min() <= 0:
+            raise ValueError(
+                f"a value is {rows['value'].min():g}, which a logarithmic axis cannot show: leave out logy"
+            )
+        ax.set_yscale("log")
+        ylim = ylim or (rows["value"].min() / 1.5, rows["value"].max() * 1.5)
     _finish(ax, rows["value"], chance, ylim)
     return fig
 
@@ -296,4 +305,5 @@ def heat(frame: pd.DataFrame, *, title: str = "", xlabel: str = "", label: str =
     sns.heatmap(frame, vmin=0, vmax=1, cmap="cividis", cbar_kws={"label": label}, ax=ax)
     ax.set(title=title, xlabel=xlabel, ylabel="")
     ax.tick_params(length=0)
+    ax.tick_params(axis="y", rotation=0)
     return ax.figure
