@@ -121,6 +121,15 @@ def test_any_column_can_stand_below_or_side_by_side():
     assert below(figure) == ["the\ny", "the\nx"] and legend(figure) == ["a", "b"]
 
 
+def test_a_coordinate_may_have_any_name():
+    for name in ("place", "shown", "x", "at", "dot", "nth"):
+        data = table(along=[1, 2]).rename(columns={"n": name})
+        figure = plot.dots(data, "x", hue=name, title="", ylabel="")
+        assert legend(figure) == ["1", "2"] and below(figure) == ["a", "b"]
+        figure = plot.curves(data, "x", name, title="", xlabel="", ylabel="")
+        assert [x for x, _ in lines(figure)["a"]] == [1, 2]
+
+
 def test_one_seed_is_a_dot_too_and_a_bar_of_nothing_is_said():
     figure = plot.dots(table(seeds=1), "x", title="", ylabel="")
     assert heights(figure) == pytest.approx([0, 0.1])
@@ -161,6 +170,16 @@ def test_a_curve_from_nothing_has_its_place_on_a_logarithmic_axis():
     assert below(figure) == ["0", "10", "1,000"]
     places = [figure.axes[0].transData.transform((x, 0))[0] for x in (0, 10, 1000)]
     assert places == sorted(places) and places[1] - places[0] > 20  # points on the screen
+
+
+def test_a_logarithmic_axis_of_values_shows_all_of_them():
+    data = table(along=[1, 2])
+    data["value"] += 1e-4
+    axis = plot.curves(data, "x", "n", title="", xlabel="", ylabel="", logy=True).axes[0]
+    low, high = axis.get_ylim()
+    assert axis.get_yscale() == "log" and 0 < low < data["value"].min() and high > data["value"].max()
+    with pytest.raises(ValueError, match="a value is 0, which a logarithmic axis cannot show"):
+        plot.curves(data.assign(value=0.0), "x", "n", title="", xlabel="", ylabel="", logy=True)
 
 
 def test_several_metrics_are_several_lines():

@@ -256,7 +256,7 @@ def test_a_reply_goes_on_from_its_beginning(taught, tokenizer):
 
 def test_the_viewer_says_rank_and_probability_of_every_token(shifted, taught, tokenizer):
     prompts = [*taught.pairs["prompt"][:13], taught.pairs["prompt"][0]]  # one question twice
-    viewed = token_shift(taught.base, taught.model, tokenizer, prompts)
+    viewed = shift.token_shift(taught.base, taught.model, tokenizer, prompts)
     page = BeautifulSoup(panel.shift_viewer(viewed, prompts).data, "html.parser")
     assert len(page.find_all("option")) == len(page.find_all("section")) == 14
     assert len({o.text for o in page.find_all("option")}) == 14
@@ -275,7 +275,7 @@ def test_words_in_the_viewer_are_escaped(taught):
     words = word_tokenizer(["<b>", "a&b"])
     model = make_model(words, width=32, depth=1, seed=0)
     reply = Reply("<b> a&b", False, tuple(words("<b> a&b", add_special_tokens=False)["input_ids"]))
-    said = token_shift(model, model, words, ["<i>"], replies=[reply], template=False)
+    said = shift.token_shift(model, model, words, ["<i>"], replies=[reply], template=False)
     shown = panel.shift_viewer(said, ["<i>"]).data
     assert "<b>" not in shown and "<i>" not in shown and "&lt;b&gt;" in shown and "a&amp;b" in shown
     with pytest.raises(ValueError, match="2 prompts to 1 replies: pass one per reply"):

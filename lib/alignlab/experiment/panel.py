@@ -47,10 +47,10 @@ _HEAT = """<style>
 
 def table(frame: pd.DataFrame) -> str:
     """A DataFrame as a plain HTML table; text only, every cell escaped."""
-    cells = frame.astype(str).rename(columns=str)  # as Python writes them: pandas would round, and shorten long texts
-    with pd.option_context("display.max_colwidth", None):
-        page = cells.to_html(index=False, border=0)
-    return page.replace('<table class="dataframe">', "<table>").replace("<th>", '<th scope="col">')
+    # Not DataFrame.to_html: it rounds, shortens long texts, and leaves out which way a heading looks.
+    head = "".join(f'<th scope="col">{html.escape(str(c))}</th>' for c in frame.columns)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row) + "</tr>" for row in frame.values)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def explorer(label: str, sections: Mapping[str, pd.DataFrame]) -> HTML:
