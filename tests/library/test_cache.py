@@ -422,9 +422,9 @@ def test_an_entry_of_another_version_is_told_apart_and_pruned(make, place, monke
 
 
 def test_functions_may_come_as_they_are_made(make, place):
-    settings = {"modules": iter(["train", "world"]), "also": (f for f in [tokens.collate])}
+    settings = {"modules": iter(["train", "world"]), "also": (f for f in [tokens.pack])}
     cache.cached("base", SETTINGS, make, **settings)
-    cache.cached("base", SETTINGS, make, modules=["train", "world"], also=[tokens.collate])
+    cache.cached("base", SETTINGS, make, modules=["train", "world"], also=[tokens.pack])
     assert make.calls == 1 and [e.stale for e in cache.entries()] == [""]
 
 
@@ -445,12 +445,12 @@ def test_an_empty_cache_is_listed_as_empty(place, capsys):
 
 
 def test_an_entry_of_a_changed_function_is_stale(make, place, monkeypatch):
-    cache.cached("base", SETTINGS, make, also=[tokens.collate, kept])  # one of the library, one of a notebook
+    cache.cached("base", SETTINGS, make, also=[tokens.pack, kept])  # one of the library, one of a notebook
     assert [e.stale for e in cache.entries()] == [""]
-    cache.cached("twin", SETTINGS, make, also=[tokens.collate])
+    cache.cached("twin", SETTINGS, make, also=[tokens.pack])
     source = inspect.getsource
     monkeypatch.setattr(
-        "alignlab.cache.inspect.getsource", lambda thing: source(thing) + ("#" if thing is tokens.collate else "")
+        "alignlab.cache.inspect.getsource", lambda thing: source(thing) + ("#" if thing is tokens.pack else "")
     )
     assert [e.stale for e in cache.entries()] == ["", "made by another alignlab"]
     monkeypatch.delattr(tokens, "pack")
