@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 WANTED = [Requirement(text) for group in (PROJECT["dependencies"], *EXTRAS.values()) for text in group]
-ON_DEMAND = {Requirement(text).name for text in EXTRAS["real"]}  # installed by `make real` only
+# installed by `make real` only, or by whoever wants to compare losses
+ON_DEMAND = {Requirement(text).name for text in (*EXTRAS["real"], *EXTRAS["trl"])}
 
 
 def pins() -> dict[str, str]:

@@ -13,7 +13,7 @@ from alignlab.models import rules
 from alignlab.models.answer import Reply, generate
 from alignlab.models.llama import make_model
 from alignlab.models.rules import EndRamp, Rules, SeenPenalty, TokenBias
-from alignlab.models.tokens import make_tokenizer, prompt_text
+from alignlab.models.tokens import prompt_text, word_tokenizer
 from bs4 import BeautifulSoup
 from transformers import LogitsProcessorList
 
@@ -47,8 +47,12 @@ def shifted(taught, tokenizer):
     return shift.token_shift(taught.base, taught.model, tokenizer, taught.pairs["prompt"][:14], batch=5)
 
 
-def test_every_number_of_a_row_is_what_the_models_say(shifted, taught, tokenizer):
-    said = generate(taught.model, tokenizer, taught.pairs["prompt"][:14], max_new_tokens=44)
+def test_every_number_of_a_row_is_what_the_models_say(taught, tokenizer):
+    prompts = taught.pairs["prompt"][:14]
+    short = generate(taught.model, tokenizer, prompts, max_new_tokens=44)
+    rambling = generate(taught.base, tokenizer, prompts, template=False, max_new_tokens=9)
+    said = [*short[:4], *rambling[4:]]
+    shifted = shift.token_shift(taught.base, taught.model, tokenizer, prompts, said, batch=5)
     assert shifted.groupby("reply").size().tolist() == [len(r.tokens) for r in said]
     assert len({len(r.tokens) for r in said}) > 1 and len(set(shifted["kind"])) > 1  # there is something to get wrong
     for n in (0, 3, 13):
@@ -66,6 +70,20 @@ def test_every_number_of_a_row_is_what_the_models_say(shifted, taught, tokenizer
             assert row["p_aligned"] == pytest.approx(math.exp(a[token]), rel=1e-3)
             assert row["kl"] == pytest.approx(float((a.exp() * (a - b)).sum()), rel=1e-2, abs=1e-4)
             assert row["instead"] == tokenizer.decode([int(b.argmax())])
+
+
+def test_by_default_the_aligned_model_speaks(shifted, taught, tokenizer):
+    said = generate(taught.model, tokenizer, taught.pairs["prompt"][:14], max_new_tokens=44)
+    whole = shift.token_shift(taught.base, taught.model, tokenizer, taught.pairs["prompt"][:14], said, batch=5)
+    pd.testing.assert_frame_equal(whole, shifted)
+
+
+def test_an_empty_prompt_has_no_token_to_rank_after(taught, tokenizer):
+    bare = tokenizer.__class__(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<eos>", pad_token="<pad>")
+    bare.chat_template = "{{ messages[0]['content'] }}"
+    reply = Reply("she", False, (7, 8))
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
+        shift.token_shift(taught.base, taught.model, bare, ["who ?", ""], [reply, reply])
 
 
 def test_batches_change_no_row(shifted, taught, tokenizer):
@@ -103,10 +121,10 @@ def test_shares_and_parting_by_hand():
 
 
 def test_pairs_that_do_not_fit_are_refused(taught, tokenizer):
-    other = make_model(make_tokenizer(["a", "b"]), width=32, depth=1, seed=0)
+    other = make_model(word_tokenizer(["a", "b"]), width=32, depth=1, seed=0)
     with pytest.raises(ValueError, match="ranks need one vocabulary"):
         shift.token_shift(other, taught.model, tokenizer, ["who ?"])
-    bigger = make_tokenizer([f"w{i}" for i in range(500)])
+    bigger = word_tokenizer([f"w{i}" for i in range(500)])
     with pytest.raises(ValueError, match="the tokenizer has 506 tokens"):
         shift.token_shift(taught.base, taught.model, bigger, ["w1"])
 
@@ -229,7 +247,7 @@ def test_a_reply_goes_on_from_its_beginning(taught, tokenizer):
     assert nothing == whole
     other = generate(taught.base, tokenizer, prompts, template=False, max_new_tokens=4, prefill=["she"] * 4, batch=3)
     assert [r.tokens for r in other] != [w.tokens[:4] for w in whole]
-    with pytest.raises(ValueError, match="1 beginnings of replies to 4 prompts"):
+    with pytest.raises(ValueError, match="1 prefills for 4 prompts"):
         generate(taught.base, tokenizer, prompts, prefill=["she"])
 
 
@@ -253,7 +271,7 @@ def test_the_viewer_says_rank_and_probability_of_every_token(shifted, taught, to
 
 
 def test_words_in_the_viewer_are_escaped(taught):
-    words = make_tokenizer(["<b>", "a&b"])
+    words = word_tokenizer(["<b>", "a&b"])
     model = make_model(words, width=32, depth=1, seed=0)
     reply = Reply("<b> a&b", False, tuple(words("<b> a&b", add_special_tokens=False)["input_ids"]))
     shown = panel.shift_viewer(model, model, words, ["<i>"], replies=[reply], template=False).data

@@ -21,7 +21,8 @@ from alignlab.experiment.sweep import side_by_side, sweep
 from alignlab.models import tokens
 from alignlab.models.answer import generate
 from alignlab.models.llama import HEAD, make_model, parameters
-from alignlab.training.train import PRETRAIN, _batches, loss_on, train
+from alignlab.training.losses import next_token
+from alignlab.training.train import PRETRAIN, batches, train
 from alignlab.worlds import biographies
 from alignlab.worlds.people import make_world
 from torch import nn
@@ -154,12 +155,12 @@ def test_tokens_per_second_against_a_plain_gpt(web):
     tokenizer, rows = web
     recipe = PRETRAIN.but(optimizer="adamw", lr=1e-3)
     plain, ours = PlainGPT(len(tokenizer), WIDTH, DEPTH), make_model(tokenizer, WIDTH, DEPTH)
-    drawn = _batches(rows, recipe.batch, tokenizer.pad_token_id, 0, None)
-    batches = [next(drawn)["input_ids"] for _ in range(STEPS)]
+    drawn = batches(rows, recipe.batch)
+    read = [next(drawn)["input_ids"] for _ in range(STEPS)]
 
     def textbook():
         optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-3, fused=True)
-        for ids in batches:
+        for ids in read:
             logits = plain(ids)
             F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1)).backward()
             nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
@@ -258,7 +259,7 @@ def test_replies_in_a_batch_against_one_by_one(web):
 def step_alone(model, batches):
     """Forward and backward, without optimiser, clipping and batching."""
     for ids in batches:
-        loss_on(model, ids, ids).backward()
+        next_token(model, {"input_ids": ids, "labels": ids}).backward()
         model.zero_grad(set_to_none=True)
 
 
@@ -273,7 +274,7 @@ def test_share_of_the_matrix_peak(web):
     length = sum(len(r) for r in rows["input_ids"]) / len(rows)
     size = length * PRETRAIN.batch * STEPS
     adamw, wide = PRETRAIN.but(optimizer="adamw", lr=1e-3), PRETRAIN.but(batch=4 * PRETRAIN.batch)
-    batch = next(_batches(rows, PRETRAIN.batch, tokenizer.pad_token_id, 0, None))["input_ids"]
+    batch = next(batches(rows, PRETRAIN.batch))["input_ids"]
     compiled = make_model(tokenizer, WIDTH)
     sides = {
         "as the chapters use it": lambda: train(model, rows, STEPS),

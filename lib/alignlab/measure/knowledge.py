@@ -7,52 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..models.tokens import collate, documents, replies
+from ..models import read
+from ..models.tokens import IGNORE, documents, replies
 from ..worlds.tasks import exam_form
-
-
-def _right(model: PreTrainedModel, rows: list[dict], wanted: list[np.ndarray], batch: int) -> list[np.ndarray]:
-    """For each row, at the wanted positions: is the token the model's first choice, given the true tokens before it?"""
-    return [right for right, _ in _judged(model, rows, wanted, batch)]
-
-
-@torch.inference_mode()
-def _judged(model: PreTrainedModel, rows: list[dict], wanted: list[np.ndarray], batch: int) -> list[tuple]:
-    """For each row, at the wanted positions: is the token the first choice, and what probability does it have?"""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))  # alike lengths together: little padding
-    judged: list = [None] * len(rows)
-    for start in range(0, len(order), batch):
-        chunk = order[start : start + batch]
-        ids = torch.from_numpy(collate([rows[i] for i in chunk], model.config.pad_token_id or 0)["input_ids"])
-        hidden = model.base_model(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
-        who = np.repeat(np.arange(len(chunk)), [len(wanted[i]) for i in chunk])
-        where = np.concatenate([wanted[i] for i in chunk])
-        hit, p = _first_choice(model, hidden, who, where - 1, ids[who, where])
-        cuts = np.cumsum([len(wanted[i]) for i in chunk])[:-1]
-        for i, *parts in zip(chunk, np.split(hit, cuts), np.split(p, cuts), strict=True):
-            judged[i] = tuple(parts)
-    return judged
-
-
-# Logits at once, positions times vocabulary: 128 MB. With a real vocabulary all positions of a batch take gigabytes.
-LOGITS = 2**25
-
-
-def _first_choice(model: PreTrainedModel, hidden: torch.Tensor, who, where, true: torch.Tensor) -> tuple:
-    """At places `where` of rows `who`, is token `true` (N,) the first choice, and how likely is it? Two arrays (N,)."""
-    head = model.get_output_embeddings()
-    step = max(1, LOGITS // head.weight.shape[0])
-    hits, chances = [np.zeros(0, bool)], [np.zeros(0, np.float32)]
-    for k in range(0, len(true), step):
-        logits = head(hidden[who[k : k + step], where[k : k + step]])
-        mine = true[k : k + step]
-        hits.append((logits.argmax(-1).cpu() == mine).numpy())
-        chances.append(logits.float().softmax(-1).cpu().gather(1, mine[:, None])[:, 0].numpy())
-    return np.concatenate(hits), np.concatenate(chances)
 
 
 def exact_match(
@@ -83,9 +43,11 @@ def teacher_forced(model: PreTrainedModel, rows: Dataset, batch: int = 512) -> n
     Returns:
         One bool per row: is every labelled token the model's first choice, given the true tokens before it?
     """
-    each = rows.to_list()
-    wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0) for r in each]
-    return np.array([bool(r.all()) for r in _right(model, each, wanted, batch)], dtype=bool)
+    return np.array([bool(first.all()) for first, _ in read.judge(model, _plain(rows), batch)], dtype=bool)
+
+
+def _plain(rows: Dataset) -> list[dict]:
+    return [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"][:], rows["labels"][:], strict=True)]
 
 
 def exam(
@@ -106,13 +68,14 @@ def exam(
         the first token of the right answer, 0..1).
     """
     pairs = Dataset.from_dict({"prompt": [form(p) for p in tasks["prompt"][:]], "response": tasks["answer"][:]})
-    rows = replies(pairs, tokenizer, template=False)
-    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"][:], rows["labels"][:], strict=True)]
-    wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0)[:-1] for r in rows]  # not the <eos>: exams go on
+    rows = _plain(replies(pairs, tokenizer, template=False))
+    for row in rows:
+        if row["labels"][-1] == tokenizer.eos_token_id:  # exams go on
+            row["labels"][-1] = IGNORE
     table = tasks.to_pandas()
-    judged = _judged(model, rows, wanted, batch)
-    table["correct"] = [bool(right.all()) for right, _ in judged]
-    table["probability"] = [float(p[0]) for _, p in judged]
+    judged = read.judge(model, rows, batch)
+    table["correct"] = [bool(first.all()) for first, _ in judged]
+    table["probability"] = [float(np.exp(log_p[0])) for _, log_p in judged]
     return table
 
 
@@ -127,11 +90,8 @@ def log_likelihood(
     Returns:
         An array (N,), each number at most 0.
     """
-    rows = replies(pairs, tokenizer, template)
-    rows = [{"input_ids": i, "labels": y} for i, y in zip(rows["input_ids"][:], rows["labels"][:], strict=True)]
-    wanted = [np.flatnonzero(np.asarray(r["labels"]) >= 0) for r in rows]
-    floor = np.finfo(np.float32).tiny  # a probability that underflowed is very small, not zero
-    return np.array([np.log(np.maximum(p, floor)).sum() for _, p in _judged(model, rows, wanted, batch)])
+    rows = _plain(replies(pairs, tokenizer, template))
+    return np.array([log_p.sum() for _, log_p in read.judge(model, rows, batch)])
 
 
 def verbatim(
@@ -146,25 +106,29 @@ def verbatim(
 
     Returns:
         One row per stated fact: `person`, `place` (0 for the first fact of its text), `correct` (bool).
+
+    Raises:
+        ValueError: a fact is not in its text, begins it or has an unknown word; or the tokenizer is not a fast one.
     """
-    rows = documents(corpus, tokenizer)
-    rows = [{"input_ids": i, "labels": i} for i in rows["input_ids"][:]]
-    offsets = tokenizer(corpus["text"][:], return_offsets_mapping=True)["offset_mapping"]
-    wanted, sizes = [], []
-    for row, spans, facts, text in zip(rows, offsets, corpus["facts"][:], corpus["text"][:], strict=True):
-        found = _places(row["input_ids"], np.asarray(spans), facts, text, tokenizer.unk_token_id)
-        wanted.append(np.concatenate(found))
-        sizes.append([len(f) for f in found])
-    right = [
-        [part.all() for part in np.split(r, np.cumsum(n)[:-1])]
-        for r, n in zip(_right(model, rows, wanted, batch), sizes, strict=True)
-    ]
-    people = corpus["person"][:]
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not say where in a text a token stands: pass a fast tokenizer"
+        )
+    texts, rows, found = corpus["text"][:], [], []
+    offsets = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"]
+    encoded = documents(corpus, tokenizer, end=False)["input_ids"][:]
+    for ids, spans, facts, text in zip(encoded, offsets, corpus["facts"][:], texts, strict=True):
+        found.append(_places(ids, np.asarray(spans), facts, text, tokenizer.unk_token_id))
+        labels = np.full(len(ids), IGNORE)
+        for where in found[-1]:
+            labels[where] = np.asarray(ids)[where]
+        rows.append({"input_ids": ids, "labels": labels})
+    judged = read.judge(model, rows, batch)
     return pd.DataFrame(
         [
-            {"person": p, "place": k, "correct": bool(c)}
-            for p, r in zip(people, right, strict=True)
-            for k, c in enumerate(r)
+            {"person": person, "place": k, "correct": bool(right.all())}
+            for person, own, (first, _) in zip(corpus["person"][:], found, judged, strict=True)
+            for k, right in enumerate(np.split(first, np.cumsum([len(where) for where in own])[:-1]))
         ]
     )
 

@@ -18,8 +18,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import check
+from ..models import read
 from ..models.answer import Reply, generate
-from ..models.tokens import collate, prompt_ids
+from ..models.tokens import IGNORE, prompt_ids
 
 KINDS = ("unshifted", "marginal", "shifted")
 
@@ -65,7 +66,7 @@ def token_shift(
         place, sum over tokens of p_aligned log(p_aligned / p_base), in nats), `instead` (the base's first choice).
 
     Raises:
-        ValueError: no prompts, a pair with different vocabularies, an empty reply, or not one reply per prompt.
+        ValueError: no prompts, an empty one, an empty reply, not one reply per prompt, or two different vocabularies.
     """
     _same_vocabulary(base, aligned, tokenizer)
     if not prompts:
@@ -78,31 +79,28 @@ def token_shift(
         if not r.tokens:
             raise ValueError(f"reply {i} is empty (prompt {prompts[i]!r}): there is no token to rank")
     base_template = template if base_template is None else base_template
-    parts = []
-    for start in range(0, len(prompts), batch):
-        asked, said = prompts[start : start + batch], replies[start : start + batch]
-        lengths = [len(r.tokens) for r in said]
-        ids = torch.tensor([t for r in said for t in r.tokens])
-        b = _logits(base, tokenizer, asked, said, base_template)
-        a = _logits(aligned, tokenizer, asked, said, template)
-        log_b, log_a = b.double().log_softmax(-1), a.double().log_softmax(-1)
-        rank = ranks(b, ids)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "reply": np.repeat(np.arange(start, start + len(asked)), lengths),
-                    "position": np.concatenate([np.arange(n) for n in lengths]),
-                    "token": _words(tokenizer, ids),
-                    "rank": rank.numpy(),
-                    "kind": [kind(r) for r in rank.tolist()],
-                    "p_base": log_b.gather(-1, ids[:, None])[:, 0].exp().numpy(),
-                    "p_aligned": log_a.gather(-1, ids[:, None])[:, 0].exp().numpy(),
-                    "kl": (log_a.exp() * (log_a - log_b)).sum(-1).numpy(),
-                    "instead": _words(tokenizer, b.argmax(-1)),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+    sides = [(m, _rows(tokenizer, prompts, replies, t)) for m, t in ((base, base_template), (aligned, template))]
+    lengths = [len(r.tokens) for r in replies]
+    columns = {name: np.zeros(sum(lengths)) for name in ("p_base", "p_aligned", "kl")}
+    rank, instead = (np.zeros(sum(lengths), dtype=np.int64) for _ in range(2))
+    with read.all_cores(base):
+        for n, ids, b, a in read.each(*sides, batch=batch):
+            rank[n], instead[n] = ranks(b, ids).cpu(), b.argmax(-1).cpu()
+            log_b, log_a = b.double().log_softmax(-1), a.to(b.device).double().log_softmax(-1)  # (N, V)
+            columns["p_base"][n] = log_b.gather(-1, ids[:, None])[:, 0].exp().cpu()
+            columns["p_aligned"][n] = log_a.gather(-1, ids[:, None])[:, 0].exp().cpu()
+            columns["kl"][n] = (log_a.exp() * (log_a - log_b)).sum(-1).cpu()
+    return pd.DataFrame(
+        {
+            "reply": np.repeat(np.arange(len(replies)), lengths),
+            "position": np.concatenate([np.arange(k) for k in lengths]),
+            "token": _words(tokenizer, [i for r in replies for i in r.tokens]),
+            "rank": rank,
+            "kind": [kind(r) for r in rank.tolist()],
+            **columns,
+            "instead": _words(tokenizer, instead.tolist()),
+        }
+    )
 
 
 def shares(table: pd.DataFrame) -> dict[str, float]:
@@ -124,7 +122,7 @@ def parting(table: pd.DataFrame) -> pd.Series:
 
 
 def _same_vocabulary(base: PreTrainedModel, aligned: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    sizes = [m.get_output_embeddings().weight.shape[0] for m in (base, aligned)]
+    sizes = [read.vocabulary(m) for m in (base, aligned)]
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"the base has {sizes[0]} tokens and the aligned model {sizes[1]}: ranks need one vocabulary, so pass "
@@ -136,23 +134,16 @@ def _same_vocabulary(base: PreTrainedModel, aligned: PreTrainedModel, tokenizer:
         )
 
 
-@torch.inference_mode()
-def _logits(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    replies: Sequence[Reply],
-    template: bool,
-) -> torch.Tensor:
-    """What the model expects at each token of the replies, given prompt and the tokens before: (N, V), on the CPU."""
+def _rows(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], replies: Sequence[Reply], template: bool) -> list:
     heads = prompt_ids(prompts, tokenizer, template)
-    rows = [{"input_ids": [*h, *r.tokens], "labels": []} for h, r in zip(heads, replies, strict=True)]
-    ids = torch.from_numpy(collate(rows, model.config.pad_token_id or 0)["input_ids"]).to(model.device)
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    who = np.repeat(np.arange(len(rows)), [len(r.tokens) for r in replies])
-    where = np.concatenate([len(h) - 1 + np.arange(len(r.tokens)) for h, r in zip(heads, replies, strict=True)])
-    return model.get_output_embeddings()(hidden[who, where]).float().cpu()
+    for i, head in enumerate(heads):
+        if not head:
+            raise ValueError(f"prompt {i} is empty: the first token of a reply is ranked after one in front of it")
+    return [
+        {"input_ids": [*h, *r.tokens], "labels": [*[IGNORE] * len(h), *r.tokens]}
+        for h, r in zip(heads, replies, strict=True)
+    ]
 
 
-def _words(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> list[str]:
-    return [tokenizer.decode([i]) for i in ids.tolist()]
+def _words(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    return [tokenizer.decode([i]) for i in ids]
