@@ -35,6 +35,7 @@ OWN = {
     "axk1": {**LATENT, **EXPERTS, "head_dim": None},
     "bailing_hybrid": {**LATENT, **LINEAR},
     "bamba": {**MAMBA, "attn_layer_indices": [1]},
+    "big_bird": {**DECODER, "attention_type": "original_full"},
     "codegen": {"rotary_dim": 4},
     "deepseek_v2": {**LATENT, **EXPERTS, "head_dim": None},
     "deepseek_v3": {**LATENT, **EXPERTS, "head_dim": None},
@@ -50,26 +51,30 @@ OWN = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {**MAMBA, "layer_types": ["mamba", "attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
-    "kimi_linear": {**LATENT, **LINEAR, **EXPERTS, "num_experts": 8},
+    "kimi_linear": {**LATENT, **LINEAR, "num_experts": 8, "linear_num_heads": 4, "linear_head_dim": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "lfm3": {"layer_types": ["conv", "full_attention"]},
-    "longcat_flash": {**LATENT, "head_dim": None},
+    "longcat_flash": {**LATENT, "head_dim": 8, "qk_head_dim": 16},
     "mamba2": {"num_heads": 8},
-    "mimo_v2_flash": {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4},
+    "nemotron_h": {"mamba_num_heads": 8, "mamba_head_dim": 8, "ssm_state_size": 16, "chunk_size": 8},
     "prophetnet": {"num_hidden_layers": None},
     "qwen3_5_text": LINEAR,
     "qwen3_5_moe_text": LINEAR,
     "qwen3_next": LINEAR,
     "qwen4_exp_text": LINEAR,
     "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 32},
-    "reformer": {"is_decoder": True, "axial_pos_shape": [8, 16], "axial_pos_embds_dim": [8, 24], "attn_layers": ["lsh"]},
+    "reformer": {
+        "is_decoder": True,
+        "axial_pos_shape": [8, 16],
+        "axial_pos_embds_dim": [8, 24],
+        "attn_layers": ["lsh"],
+    },
     "xlm": {"causal": True},
     "xmod": {"is_decoder": True, "default_language": "en_XX"},
     "youtu": {**LATENT, "head_dim": None},
-    "zamba": {"layer_types": ["mamba", "hybrid"], "num_hidden_layers": 2},
     **dict.fromkeys(
         (
-            "bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert rembert roberta "
+            "bert bert-generation camembert data2vec-text electra ernie megatron-bert rembert roberta "
             "roberta-prelayernorm roc_bert roformer xlm-roberta xlm-roberta-xl"
         ).split(),
         DECODER,
@@ -97,8 +102,11 @@ def small_config(kind: type[PreTrainedConfig], **own) -> PreTrainedConfig:
 
 def small_model(family: str, **own) -> PreTrainedModel:
     """The causal model of a family, as `AutoModelForCausalLM` calls it, for texts of the ids below 99."""
-    config = small_config(CONFIG_MAPPING[family], **{**OWN.get(family, {}), **own})
     kind = getattr(transformers, CLASSES[family])
+    described = CONFIG_MAPPING[family]
+    if described.sub_configs and isinstance(kind.config_class, type):  # only the text part of a larger model
+        described = kind.config_class
+    config = small_config(described, **{**OWN.get(described.model_type, {}), **own})
     with torch.device("meta"):
         size = sum(p.numel() for p in kind(config).parameters())
     if size > 20_000_000:

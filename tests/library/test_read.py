@@ -15,13 +15,30 @@ from alignlab.models.answer import Reply
 from alignlab.models.llama import make_model
 from alignlab.models.tokens import IGNORE
 from datasets import Dataset
-from small_models import CLASSES, DECODER, OWN, V, small_model
+from small_models import CLASSES, OWN, V, small_model
 from torch.nn import functional as F
 from transformers import BertForMaskedLM, BertModel, GPT2Config, GPT2Model, T5Config, T5ForConditionalGeneration
 
-NOT_BUILT = {  # of transformers 5.23; a later one may add to these, and the test says which
+NOT_BUILT = {  # of transformers 5.23, by `small_models`; a family that is in neither list fails below by its name
+    "blt": "hashes of bytes: a hundred million parameters at the least",
+    "cohere_compass_text": "a rotary embedding that its own default config does not describe",
+    "dbrx": "its attention's config refuses to be built from the defaults",
+    "gemma3n": "wants timm",
+    "gemma4_assistant": "lives on the hidden states of another model",
+    "gemma4_unified_assistant": "lives on the hidden states of another model",
+    "mimo_v2_flash": "heads of sizes of their own in each kind of layer",
+    "musicgen": "four streams of sounds in place of one text",
+    "musicgen_melody": "four streams of sounds in place of one text",
+    "qwen4_exp": "its linear attention has no default sizes",
+    "qwen4_exp_text": "its linear attention has no default sizes",
+    "xlnet": "reads permutations: causal for one text only with a mask of its own",
+    "xlstm": "its states do not follow the sizes of its heads",
+    "zamba": "layers in a fixed pattern of 76",
+    "zamba2": "layers in a fixed pattern of 54",
 }
-AHEAD = ("cpmant",)  # reads its whole prompt at once
+AHEAD = ("cpmant",)  # reads its whole prompt at once: refused, see below
+UNEVEN = ("prophetnet",)  # what it expects depends a little on how many tokens follow, whichever they are
+LAYERS = ("gemma3n_text",)  # its hidden states are four at once
 
 
 def texts(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,18 +50,22 @@ def texts(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, labels
 
 
-@pytest.mark.parametrize("family", [f for f in CLASSES if f not in NOT_BUILT and f not in AHEAD])
+@pytest.mark.parametrize("family", [f for f in CLASSES if f not in {*NOT_BUILT, *AHEAD, *UNEVEN}])
 def test_what_is_read_is_what_the_model_says(family):
     model, (ids, labels) = small_model(family), texts()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         whole = model(input_ids=ids).logits.float()
         found = read.log_probs(model, ids, labels)
-        states = read.hidden(model, ids)
+        if family in LAYERS:
+            with pytest.raises(ValueError, match="hidden states"):
+                read.hidden(model, ids)
+        else:
+            assert read.hidden(model, ids).shape[:2] == ids.shape
         rows = [{"input_ids": i.tolist(), "labels": y.tolist()} for i, y in zip(ids, labels, strict=True)]
         judged = read.judge(model, rows)
         n, true, some = next(read.each((model, rows)))
-    assert read.vocabulary(model) == whole.shape[-1] and states.shape[:2] == ids.shape
+    assert read.vocabulary(model) == whole.shape[-1]
     keep = labels[:, 1:] != IGNORE
     expected, target = whole[:, :-1][keep], labels[:, 1:][keep]
     own = expected.log_softmax(-1).gather(-1, target[:, None])[:, 0]
@@ -55,8 +76,8 @@ def test_what_is_read_is_what_the_model_says(family):
 
 
 def test_nearly_all_families_are_read():
-    assert not (set(NOT_BUILT) | set(AHEAD) | set(OWN)) - set(CLASSES)
-    assert len(CLASSES) - len(NOT_BUILT) - len(AHEAD) >= 160
+    left_out = {*NOT_BUILT, *AHEAD, *UNEVEN}
+    assert len(set(CLASSES) - left_out) >= 165 and len(left_out) < 20
 
 
 @pytest.mark.parametrize("family", ["granite", "cohere", "gemma2"])
@@ -90,7 +111,10 @@ def test_the_loss_is_the_models_own_and_its_gradient_too(family):
 # ---- what is refused
 
 
-@pytest.mark.parametrize("family", [f for f, own in OWN.items() if own is DECODER] + ["xlm", "cpmant"])
+BERTS = [f for f, own in OWN.items() if "is_decoder" in own and f != "reformer"]  # which insists on it itself
+
+
+@pytest.mark.parametrize("family", [*BERTS, "xlm", "cpmant"])
 def test_a_model_that_looks_ahead_is_refused_by_name(family):
     switch = {"causal": False} if family == "xlm" else {} if family == "cpmant" else {"is_decoder": False}
     model, (ids, labels) = small_model(family, **switch), texts()
@@ -127,7 +151,7 @@ def test_hidden_states_by_layer():
 
 
 def test_tuples_are_read_too():
-    model, (ids, labels) = small_model("gpt2"), texts()
+    model, (ids, labels) = small_model("bloom"), texts()
     expected = read.log_probs(model, ids, labels)
     model.config.return_dict = False
     assert isinstance(model(input_ids=ids), tuple) and torch.equal(read.log_probs(model, ids, labels), expected)
@@ -193,8 +217,8 @@ model = LlamaForCausalLM(LlamaConfig(vocab_size=151_936, **size)).eval()
 tokenizer = word_tokenizer(["a b c"])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 before = peak()
-prompts = ["a " * (1 + n % 20) for n in range(64)]  # replies begin in different columns
-token_shift(model, model, tokenizer, prompts, [Reply("", False, (7, 8) * 22)] * 64)
+prompts = ["a " * (1 + n % 20) for n in range(16)]  # replies begin in different columns
+token_shift(model, model, tokenizer, prompts, [Reply("", False, (7, 8) * 9)] * 16)
 print(peak() - before)
 """
 
@@ -202,7 +226,9 @@ print(peak() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of the peak is Linux's")
 def test_a_real_vocabulary_fits_in_a_gigabyte():
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 1.0  # GB; unbounded it was above nine
+    assert (
+        float(done.stdout) < 1.0
+    )  # GB; 64 replies of 44 tokens take 0.8 as well; without a bound these 16 took 1.7, and 64 above nine
 
 
 def test_large_models_are_read_with_all_cores(monkeypatch, taught, tokenizer):

@@ -90,8 +90,8 @@ def hidden(model: PreTrainedModel, input_ids: torch.Tensor, layer: int = -1) -> 
     """
     _refuse_if_it_looks_ahead(model)
     states = getattr(_call(model, input_ids, _some(model, 1), output_hidden_states=True), "hidden_states", None)
-    if not states:
-        raise ValueError(f"{type(model).__name__} does not show its hidden states: take another family of models")
+    if not states or states[-1].ndim != 3:
+        raise ValueError(f"{type(model).__name__} shows no hidden states (B, T, C): take another family")
     if not -len(states) <= layer < len(states):
         raise ValueError(f"layer is {layer}, but {type(model).__name__} has the states 0 to {len(states) - 1}, or -1")
     return states[layer]
