@@ -121,6 +121,15 @@ def test_any_column_can_stand_below_or_side_by_side():
     assert below(figure) == ["the\ny", "the\nx"] and legend(figure) == ["a", "b"]
 
 
+def test_a_coordinate_may_have_any_name():
+    for name in ("place", "shown", "x", "at", "dot", "nth"):
+        data = table(along=[1, 2]).rename(columns={"n": name})
+        figure = plot.dots(data, "x", hue=name, title="", ylabel="")
+        assert legend(figure) == ["1", "2"] and below(figure) == ["a", "b"]
+        figure = plot.curves(data, "x", name, title="", xlabel="", ylabel="")
+        assert [x for x, _ in lines(figure)["a"]] == [1, 2]
+
+
 def test_one_seed_is_a_dot_too_and_a_bar_of_nothing_is_said():
     figure = plot.dots(table(seeds=1), "x", title="", ylabel="")
     assert heights(figure) == pytest.approx([0, 0.1])

@@ -21,6 +21,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from .. import check
+from .rows import Order, drawn, labels_of, named, one_row_a_seed
 
 # Okabe and Ito (2008): told apart with every common colour blindness, and on white as on grey.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
@@ -42,61 +43,6 @@ def use_style() -> None:
             "svg.hashsalt": "alignlab",
         }
     )  # fmt: skip
-
-
-Order = Sequence | Mapping | None
-COLUMNS = ("condition", "seed", "metric", "value")  # the others of a table are coordinates of curves
-
-
-def _some(table: pd.DataFrame, column: str, wanted) -> pd.DataFrame:
-    """The rows whose `column` is `wanted`, or one of those; refused by name where there are none."""
-    check.one_of("the column", column, table.columns)
-    wanted = list(wanted) if isinstance(wanted, list | tuple | set | range | dict) else [wanted]
-    known = table[column].unique().tolist()
-    for value in wanted:
-        if value not in known:
-            has = ", ".join(map(repr, known))
-            raise ValueError(f"the table has no {column} {value!r} to draw here: it has {has}")
-    return table[table[column].isin(wanted)]
-
-
-def _labels(order: Order, default: Sequence) -> dict:
-    """What is drawn -> what it is called."""
-    return dict(order) if isinstance(order, Mapping) else {c: c for c in (default if order is None else order)}
-
-
-def _named(table: pd.DataFrame, column: str, labels: Mapping, name: str) -> pd.DataFrame:
-    """The rows that `labels` names, with what they are called in a new column `name`, in the order of the labels."""
-    coordinates = [c for c in table.columns if c not in COLUMNS]
-    parts = []
-    for key, label in labels.items():
-        value, *at = key if isinstance(key, tuple) else (key,)
-        rows = _some(table, column, [value])
-        for coordinate, point in zip(coordinates, at, strict=False):
-            rows = _some(rows, coordinate, [point])
-        parts.append(rows.assign(**{name: str(label)}))
-    return pd.concat(parts)
-
-
-def _drawn(table: pd.DataFrame, metric: str | Mapping, where: Mapping | None) -> tuple[pd.DataFrame, dict]:
-    """The rows of the metrics, and the label of each metric."""
-    labels = (
-        {m: m if label is None else label for m, label in _labels(metric, [metric]).items()}
-        if isinstance(metric, Mapping)
-        else {metric: metric}
-    )
-    for column, wanted in (where or {}).items():
-        table = _some(table, column, wanted)
-    return _some(table, "metric", list(labels)), labels
-
-
-def _one_row_a_seed(rows: pd.DataFrame, by: list[str]) -> None:
-    twice = rows[rows.duplicated([*by, "seed"])]
-    if len(twice):
-        raise ValueError(
-            f"there is more than one row per seed for {', '.join(map(str, twice.iloc[0][by]))}: say with `where` or "
-            "`order` which point of the curve is meant"
-        )
 
 
 def _check_colours(names: Sequence[str], what: str) -> None:
@@ -164,29 +110,29 @@ def dots(
         ValueError: what the table lacks, more than one row for a seed, more colours than can be told apart, a
             reference to a place that is not drawn, or a `ylim` that cuts something off.
     """
-    rows, labels = _drawn(table, metric, where)
+    rows, labels = drawn(table, metric, where)
     both = {}
     for column, said in ((x, order), (hue, hues)):
         default = labels if column == "metric" else rows[column].unique()
-        both[column] = _labels(labels if said is None and column == "metric" else said, default)
-    rows = _named(_named(rows, x, both[x], "place"), hue, both[hue], "shown")
-    _one_row_a_seed(rows, ["place", "shown"])
+        both[column] = labels_of(labels if said is None and column == "metric" else said, default)
+    rows = named(named(rows, x, both[x], "(x)"), hue, both[hue], "(hue)")
+    one_row_a_seed(rows, ["(x)", "(hue)"])
     places, shown = (list(dict.fromkeys(map(str, both[c].values()))) for c in (x, hue))
     _check_colours(shown, f"{hue}s")
     looks, width = _looks(shown, range(len(shown))), 0.8 / len(shown)
     centre = {s: width * (k + 0.5) - 0.4 for k, s in enumerate(shown)}
     # Bars are at 0, 1, ...; the dots of a bar stand beside each other, or equal values would hide behind one another.
-    nth = rows.groupby(["place", "shown"]).cumcount()
-    of = rows.groupby(["place", "shown"])["value"].transform("size")
+    nth = rows.groupby(["(x)", "(hue)"]).cumcount()
+    of = rows.groupby(["(x)", "(hue)"])["value"].transform("size")
     beside = ((nth + 0.5) / of - 0.5) * width * 0.6
-    rows = rows.assign(at=rows["place"].map(places.index))
-    rows["dot"] = rows["at"] + rows["shown"].map(centre) + beside
+    rows = rows.assign(at=rows["(x)"].map(places.index))
+    rows["dot"] = rows["at"] + rows["(hue)"].map(centre) + beside
     fig, ax = plt.subplots()
-    data = {"data": rows, "y": "value", "hue": "shown", "ax": ax}
+    data = {"data": rows, "y": "value", "hue": "(hue)", "ax": ax}
     bars = {"width": 0.8, "gap": 0.14, "native_scale": True, "errorbar": None, "alpha": 0.35, "saturation": 1}
     sns.barplot(x="at", hue_order=shown, palette=looks["palette"], legend=len(shown) > 1, **bars, **data)
-    sns.scatterplot(x="dot", style="shown", style_order=shown, legend=False, s=32, linewidth=0.6, **looks, **data)
-    for (place, name), mean in rows.groupby(["place", "shown"])["value"].mean().items():
+    sns.scatterplot(x="dot", style="(hue)", style_order=shown, legend=False, s=32, linewidth=0.6, **looks, **data)
+    for (place, name), mean in rows.groupby(["(x)", "(hue)"])["value"].mean().items():
         if abs(mean) < 0.005:  # there is no bar to be seen: say that it is there
             ax.annotate("0", (places.index(place) + centre[name], 0), (0, 6), textcoords="offset points", ha="center")
     stars = []
@@ -232,26 +178,26 @@ def curves(
         ValueError: as `dots`.
     """
     known = table["condition"].unique().tolist()
-    rows, labels = _drawn(table, metric, where)
-    names = _labels(order, rows["condition"].unique())
-    rows = _named(rows, "condition", names, "shown")
-    rows["x"] = pd.to_numeric(rows["metric"].map(labels) if along == "metric" else rows[along])
+    rows, labels = drawn(table, metric, where)
+    names = labels_of(order, rows["condition"].unique())
+    rows = named(rows, "condition", names, "(line)")
+    rows["(x)"] = pd.to_numeric(rows["metric"].map(labels) if along == "metric" else rows[along])
     if along != "metric" and len(labels) > 1:
         of = rows["metric"].map(labels)
-        rows["shown"] = of if len(names) == 1 else of + ", " + rows["shown"]
-    _one_row_a_seed(rows, ["shown", "x"])
+        rows["(line)"] = of if len(names) == 1 else of + ", " + rows["(line)"]
+    one_row_a_seed(rows, ["(line)", "(x)"])
     if along != "metric":
         rows = rows.assign(nth=rows["metric"].map(list(labels).index)).sort_values("nth", kind="stable")
-    lines = list(dict.fromkeys(rows["shown"]))
+    lines = list(dict.fromkeys(rows["(line)"]))
     _check_colours(lines, "lines")
     fixed = len(known) <= len(PALETTE) and len(lines) == len(names) and set(names) <= set(known) and len(names) > 1
     looks = _looks(lines, [known.index(c) for c in names] if fixed else range(len(lines)))
     fig, ax = plt.subplots()
-    data = {"data": rows, "x": "x", "y": "value", "hue": "shown", "style": "shown", "style_order": lines, "ax": ax}
+    data = {"data": rows, "x": "(x)", "y": "value", "hue": "(line)", "style": "(line)", "style_order": lines, "ax": ax}
     sns.lineplot(errorbar=None, dashes=False, ms=5, **looks, **data)
     sns.scatterplot(legend=False, s=22, alpha=0.5, linewidth=0, **looks, **data)
     if log:
-        ticks = sorted(rows["x"].unique())
+        ticks = sorted(rows["(x)"].unique())
         if ticks[0] == 0:
             ax.set_xscale("symlog", linthresh=ticks[1], linscale=0.5)
             ax.set_xlim(-0.1 * ticks[1], 1.3 * ticks[-1])
