@@ -65,6 +65,6 @@ def rng(seed: int, purpose: str, *more: int) -> np.random.Generator:
     return np.random.default_rng([name, *(integer("seed", s, at_least=0) for s in (seed, *more))])
 
 
-def torch_seed(seed: int, purpose: str) -> int:
-    """A seed for torch's generators, from the stream of `seed` for `purpose`."""
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed of its own for one purpose, such as the cell of a sweep, or for a generator that is not numpy's."""
     return int(rng(seed, purpose).integers(2**63 - 1))

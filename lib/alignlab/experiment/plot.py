@@ -193,7 +193,7 @@ def curves(
     fixed = len(known) <= len(PALETTE) and len(lines) == len(names) and set(names) <= set(known) and len(names) > 1
     looks = _looks(lines, [known.index(c) for c in names] if fixed else range(len(lines)))
     fig, ax = plt.subplots()
-    data = {"data": rows, "(x)": "(x)", "y": "value", "hue": "(line)", "style": "(line)", "style_order": lines, "ax": ax}
+    data = {"data": rows, "x": "(x)", "y": "value", "hue": "(line)", "style": "(line)", "style_order": lines, "ax": ax}
     sns.lineplot(errorbar=None, dashes=False, ms=5, **looks, **data)
     sns.scatterplot(legend=False, s=22, alpha=0.5, linewidth=0, **looks, **data)
     if log:

@@ -55,7 +55,7 @@ def sweep(
 
     Nothing random is handed out: `run` passes its `seed` to whatever draws, sampling included
     (`generate(..., seed=seed)`), so conditions of one seed are compared on the same draws. For draws that only this
-    cell has, `check.torch_seed(seed, condition)` is a seed and `check.rng(seed, condition)` a stream of its own.
+    cell has, `check.derived_seed(seed, condition)` is a seed and `check.rng(seed, condition)` a stream of its own.
 
     Args:
         run: `run(condition, seed)` returns a mapping metric -> number, the same metrics in every cell; or, with

@@ -243,7 +243,7 @@ def _generated(model, tokenizer, heads, answers, samples, temperature, end, most
     changes what is counted. So a model of 49,000 tokens is asked for some two rows per prompt, not for 1 + samples.
     """
     right = np.zeros((len(heads), 1 + samples), dtype=bool)
-    generator = torch.Generator(device=model.device).manual_seed(check.torch_seed(seed, "categories.samples"))
+    generator = torch.Generator(device=model.device).manual_seed(check.derived_seed(seed, "categories.samples"))
     for rows, common in _batches(heads, max(1, batch // 4)):
         logits, cache = _read(model, [heads[i] for i in rows], common)
         # The open rows: the prompt, what has been said, and which continuations have said it (0 is the greedy one).

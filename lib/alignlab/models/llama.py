@@ -55,7 +55,7 @@ def make_model(
         attn_implementation="sdpa",
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(check.torch_seed(seed, "llama"))
+        torch.manual_seed(check.derived_seed(seed, "llama"))
         return fuse_norms(LlamaForCausalLM(config)).eval()
 
 
