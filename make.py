@@ -96,9 +96,9 @@ def epub(**_):
 
 
 def bench(**_):
-    """measure speeds on this machine"""
+    """measure speeds on this machine, and write them into the book"""
     env()
-    sh(PY, "-m", "pytest", "tests/slow/test_speed.py", "-s")
+    sh(PY, "-m", "pytest", "tests/slow/test_speed.py", "-s", ALIGNLAB_RECORD="1")
 
 
 def stress(NAME=None, SETTING=None, **_):
