@@ -118,9 +118,9 @@ def epub():
 
 
 def bench():
-    """measure speeds on this machine"""
+    """measure speeds on this machine, and write them into the book"""
     env()
-    sh(PY, "-m", "pytest", "-m", "", "tests/slow/test_speed.py", "-s")
+    sh(PY, "-m", "pytest", "-m", "", "tests/slow/test_speed.py", "-s", ALIGNLAB_RECORD="1")
 
 
 def stress(NAME=None, SETTING=None):

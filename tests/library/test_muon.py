@@ -1,10 +1,11 @@
-"""Muon: orthogonalisation, and a step of the optimiser worked by hand."""
+"""Muon: orthogonalisation, and steps of the optimiser beside the formulas."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from alignlab.training.muon import QUINTICS, Muon, orthogonalise
+from alignlab.models.llama import make_model
+from alignlab.training.muon import QUINTICS, Muon, heads, orthogonalise
 
 
 def random(*shape):
@@ -22,11 +23,10 @@ def with_singular_values(values, columns):
 @pytest.mark.parametrize("shape", [(32, 32), (16, 64), (64, 16), (3, 40, 24), (128, 128), (2, 3, 8, 16), (1, 7)])
 def test_orthogonalise_evens_out_the_singular_values(shape):
     g = random(*shape)
-    u = orthogonalise(g)
-    kept = torch.linalg.svdvals(g)
-    kept = kept > 0.03 * kept.amax(-1, keepdim=True)  # of a square random matrix the smallest ones may be near to 0
+    u, kept = orthogonalise(g), torch.linalg.svdvals(g)
+    kept = kept > 0.001 * kept.pow(4).sum(-1, keepdim=True) ** 0.25  # of square ones the smallest may be near to 0
     ends = torch.linalg.svdvals(u)
-    assert u.shape == g.shape and ends.max() < 1.28 and ends.sort().values.flatten()[-kept.sum()] > 0.72
+    assert u.shape == g.shape and ends.max() < 1.56 and ends.flatten().sort().values[-kept.sum()] > 0.44
     torch.testing.assert_close(orthogonalise(g.mT), u.mT, rtol=1e-3, atol=1e-4)
 
 
@@ -35,13 +35,13 @@ def test_orthogonalise_keeps_the_singular_vectors():
     u = orthogonalise(g)
     off = polar.mT @ u  # (9, 9): symmetric exactly if the two have the same singular vectors
     torch.testing.assert_close(off, off.mT, rtol=0, atol=1e-5)
-    assert torch.linalg.matrix_norm(u - polar, 2) < 0.28
+    assert torch.linalg.matrix_norm(u - polar, 2) < 0.56
 
 
 def test_the_quintics_are_the_nearest_to_one():
     """Chebyshev: the best approximation of its kind errs by the same amount, in turns, at one more place than it has
     coefficients."""
-    low, high = 0.01, 1.0
+    low, high = 0.001, 1.0
     for a, b, c in QUINTICS:
         s = torch.linspace(low, high, 100_001, dtype=torch.float64)
         error = a * s + b * s**3 + c * s**5 - 1
@@ -49,9 +49,9 @@ def test_the_quintics_are_the_nearest_to_one():
         worst = error.abs().max()
         assert len(turns) == 4
         for k, e in enumerate(turns):
-            assert e.item() == pytest.approx((-1) ** (k + 1) * worst.item(), rel=1e-3)
+            assert e.item() == pytest.approx((-1) ** (k + 1) * worst.item(), rel=5e-3)
         low, high = (1 - worst).item(), (1 + worst).item()
-    assert high < 1.28
+    assert high < 1.55
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12])
@@ -82,3 +82,28 @@ def test_a_step_is_the_one_of_the_paper():
         optimizer.step()
     for p, q in zip(params, there, strict=True):
         torch.testing.assert_close(p.detach().double(), q, rtol=1e-3, atol=1e-4)
+
+
+def test_every_head_is_a_map_of_its_own():
+    """Where the rows of a matrix are heads, a step is that of Muon on each head alone."""
+    whole, other = (torch.nn.Parameter(random(12, 8)) for _ in range(2))
+    alone = [torch.nn.Parameter(h.clone()) for h in whole.detach().split(4)]
+    for p in (whole, other):
+        p.grad = random(12, 8) * torch.arange(1, 13)[:, None] ** 2  # far larger in the last head
+    for p, g in zip(alone, whole.grad.split(4), strict=True):
+        p.grad = g
+    Muon([whole], lr=0.1, heads={whole: 4}).step()
+    Muon([other], lr=0.1).step()
+    Muon(alone, lr=0.1).step()
+    # As one matrix 12 x 8 its step has another size: sqrt(rows / columns).
+    moved = torch.cat(list(alone)) - random(12, 8)
+    torch.testing.assert_close(whole - random(12, 8), moved * 1.5**0.5, rtol=1e-4, atol=1e-5)
+    assert (whole - other).abs().max() > 0.01
+
+
+def test_the_heads_of_a_model_are_found(tokenizer):
+    model = make_model(tokenizer, 64, 2)
+    found = heads(model)
+    names = {n.split(".")[-2] for n, p in model.named_parameters() if p in found}
+    assert len(found) == 2 * 3 and set(found.values()) == {32} and names == {"q_proj", "k_proj", "v_proj"}
+    assert heads(torch.nn.Linear(2, 2)) == {}

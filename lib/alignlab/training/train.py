@@ -29,7 +29,7 @@ from .. import check
 from ..models import read
 from ..models.tokens import IGNORE, collate
 from .losses import Batch, Loss, next_token
-from .muon import Muon
+from .muon import Muon, heads
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _optimizers(model: nn.Module, params: list[nn.Parameter], recipe: Recipe) ->
     rest = [p for p in params if id(p) not in inside]
     made: list[torch.optim.Optimizer] = []
     if hidden:
-        made.append(Muon(hidden, lr=recipe.lr, weight_decay=recipe.weight_decay))
+        made.append(Muon(hidden, lr=recipe.lr, weight_decay=recipe.weight_decay, heads=heads(model)))
     if rest:
         made.append(torch.optim.AdamW(rest, lr=recipe.lr_rest, betas=(0.9, 0.95), weight_decay=0.0, fused=True))
     return made
