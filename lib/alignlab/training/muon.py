@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-# Odd quintics: of all of their kind each is the nearest to 1 on the range of singular values that those before it leave,
-# 0.001 to 1 at first (the construction of Amsel et al., 2025, Polar Express, computed for four steps).
+# Odd quintics. Of all of their kind each is the nearest to 1 on the range of singular values that the ones before leave,
+# from 0.001 to 1 at first: the construction of Amsel et al. (2025), Polar Express, computed for four steps.
 QUINTICS = (
     (8.470329, -25.108075, 18.629276),
     (4.182834, -3.108701, 0.580607),
