@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from alignlab.measure import knowledge, score, shift
-from alignlab.models import real, tokens
+from alignlab.models import read, real, tokens
 from alignlab.models.answer import Reply, generate, next_words, reply
 from alignlab.models.llama import make_model
 from alignlab.models.rules import Rules, processors
@@ -218,9 +218,9 @@ def test_recall_finds_values_of_several_tokens(knowing, bpe):
 
 def test_a_large_vocabulary_is_judged_piece_by_piece(knowing, bpe, monkeypatch):
     whole = knowledge.log_likelihood(knowing, bpe, PAIRS)
-    monkeypatch.setattr(knowledge, "LOGITS", 3 * len(bpe))
+    monkeypatch.setattr(read, "MOST", 3 * len(bpe))
     assert np.allclose(whole, knowledge.log_likelihood(knowing, bpe, PAIRS), atol=1e-4)
-    monkeypatch.setattr(knowledge, "LOGITS", 1)
+    monkeypatch.setattr(read, "MOST", 1)
     assert np.allclose(whole, knowledge.log_likelihood(knowing, bpe, PAIRS), atol=1e-4)
 
 
