@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import types
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -301,7 +302,7 @@ def edited(module, old, new):
 
 
 EDITS = {
-    "coefficients": (muon, "3.4445", "3.4446", "orthogonalise"),
+    "coefficients": (muon, "3.286586", "3.4446", "orthogonalise"),
     "the default of a recipe": (train, "clip: float = 1.0", "clip: float = 1.1", "Recipe"),
     "a text": (biographies, "was born in {value}", "was born at {value}", "sentence"),
 }
@@ -403,3 +404,12 @@ def test_the_cache_itself_does_not_count(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(cache, "MANIFEST", "another")
     assert digest(make) == before  # ... but not how this one works
+
+
+def test_what_is_only_remembered_does_not_count():
+    seen = weakref.WeakSet()
+    make = written("def make(thing):\n    seen.add(thing)\n    return 1", seen=seen)
+    before = digest(make)
+    model = torch.nn.Linear(1, 1)
+    make(model)
+    assert len(seen) == 1 and digest(make) == before

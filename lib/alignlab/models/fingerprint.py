@@ -24,6 +24,7 @@ import math
 import platform
 import sys
 import types
+import weakref
 from pathlib import PurePath
 
 from .syntax import plain, read, sha
@@ -38,6 +39,7 @@ WRAPPERS = {
     classmethod: "__func__", staticmethod: "__func__", functools.cached_property: "func",
     functools._lru_cache_wrapper: "__wrapped__",  # not what it remembers
 }  # fmt: skip
+WEAK = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 
 
 def of(*things) -> tuple[str, dict[str, str]]:
@@ -148,6 +150,8 @@ class _Walk:
             return [b"set", *sorted(map(self.value, thing))]
         if kind in (dict, types.MappingProxyType):  # in order: whoever goes through it sees the order
             return [b"dict", *(part for k, v in thing.items() for part in (self.value(k), self.named(str(k), v)))]
+        if kind in WEAK:  # a memory of what is alive makes nothing
+            return [b"weak"]
         if kind is types.FunctionType:
             return self._function(thing)
         if kind in WRAPPERS:
