@@ -24,9 +24,9 @@ def with_singular_values(values, columns):
 def test_orthogonalise_evens_out_the_singular_values(shape):
     g = random(*shape)
     u, kept = orthogonalise(g), torch.linalg.svdvals(g)
-    kept = kept > 0.001 * kept.pow(4).sum(-1, keepdim=True) ** 0.25  # of square ones the smallest may be near to 0
+    kept = kept > 0.002 * kept.pow(4).sum(-1, keepdim=True) ** 0.25  # of square ones the smallest may be near to 0
     ends = torch.linalg.svdvals(u)
-    assert u.shape == g.shape and ends.max() < 1.56 and ends.flatten().sort().values[-kept.sum()] > 0.44
+    assert u.shape == g.shape and ends.max() < 1.75 and ends.flatten().sort().values[-kept.sum()] > 0.25
     torch.testing.assert_close(orthogonalise(g.mT), u.mT, rtol=1e-3, atol=1e-4)
 
 
@@ -35,13 +35,13 @@ def test_orthogonalise_keeps_the_singular_vectors():
     u = orthogonalise(g)
     off = polar.mT @ u  # (9, 9): symmetric exactly if the two have the same singular vectors
     torch.testing.assert_close(off, off.mT, rtol=0, atol=1e-5)
-    assert torch.linalg.matrix_norm(u - polar, 2) < 0.56
+    assert torch.linalg.matrix_norm(u - polar, 2) < 0.75
 
 
 def test_the_quintics_are_the_nearest_to_one():
     """Chebyshev: the best approximation of its kind errs by the same amount, in turns, at one more place than it has
     coefficients."""
-    low, high = 0.001, 1.0
+    low, high = 0.002, 1.0
     for a, b, c in QUINTICS:
         s = torch.linspace(low, high, 100_001, dtype=torch.float64)
         error = a * s + b * s**3 + c * s**5 - 1
@@ -51,7 +51,7 @@ def test_the_quintics_are_the_nearest_to_one():
         for k, e in enumerate(turns):
             assert e.item() == pytest.approx((-1) ** (k + 1) * worst.item(), rel=5e-3)
         low, high = (1 - worst).item(), (1 + worst).item()
-    assert high < 1.55
+    assert high < 1.75
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12])
