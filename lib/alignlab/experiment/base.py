@@ -26,7 +26,7 @@ from ..training.train import FINETUNE, PRETRAIN, Recipe, train
 from ..worlds import biographies, tasks, web
 from ..worlds.letters import KNOWN_SKILLS, letter_strings
 from ..worlds.people import World, make_world
-from .sweep import _alone, side_by_side, threads  # a base is the same in a script as in a worker of `prepare`
+from .sweep import with_threads, side_by_side, threads  # a base is the same in a script as in a worker of `prepare`
 
 ON_THE_WEB = 1200  # strings of letters; the rest of them are new to every model
 FACTS = ("city", "subject", "company", "instrument")
@@ -131,7 +131,7 @@ def load(seed: int, plan: Plan = QUICK) -> Base:
     The model is the caller's own: whatever is done to it changes nothing for anybody else.
     """
     seed = check.integer("seed", seed, at_least=0)
-    model, tokenizer = _alone(threads(), _copied, plan, seed)
+    model, tokenizer = with_threads(threads(), _copied, plan, seed)
     return Base(model.to(best_device()), tokenizer, make_world_of(plan, seed), plan, seed)
 
 
@@ -178,7 +178,7 @@ def twin(base: Base, examples: int = 300) -> PreTrainedModel:
 
     It is made from the base as it was pretrained, whatever became of `base.model` since.
     """
-    model, _ = _alone(threads(), cache.cached, "twin", _aligned, base.plan, base.seed, examples)
+    model, _ = with_threads(threads(), cache.cached, "twin", _aligned, base.plan, base.seed, examples)
     return model.to(best_device())
 
 

@@ -184,7 +184,7 @@ def _workers_may_be_replaced() -> Iterator[None]:
         yield
 
 
-def _alone(n: int, function: Callable, *call):
+def with_threads(n: int, function: Callable, *call):
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
@@ -194,13 +194,13 @@ def _alone(n: int, function: Callable, *call):
 
 
 def _numbered(n: int, k: int, function: Callable, *call):
-    return k, _alone(n, function, *call)
+    return k, with_threads(n, function, *call)
 
 
 def _cell(n: int, run: Callable, name: str, condition, seed: int):
     """One cell in its worker. Errors travel as text: not every exception survives pickling."""
     try:
-        return name, seed, _alone(n, run, condition, seed), None
+        return name, seed, with_threads(n, run, condition, seed), None
     except (Exception, SystemExit):
         return name, seed, None, traceback.format_exc()
 
