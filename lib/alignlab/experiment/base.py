@@ -26,7 +26,7 @@ from ..training.train import FINETUNE, PRETRAIN, Recipe, train
 from ..worlds import biographies, tasks, web
 from ..worlds.letters import KNOWN_SKILLS, letter_strings
 from ..worlds.people import World, make_world
-from .sweep import with_threads, side_by_side, threads  # a base is the same in a script as in a worker of `prepare`
+from .sweep import side_by_side, threads, with_threads  # a base is the same in a script as in a worker of `prepare`
 
 ON_THE_WEB = 1200  # strings of letters; the rest of them are new to every model
 FACTS = ("city", "subject", "company", "instrument")
