@@ -175,6 +175,27 @@ def test_a_missing_or_wrong_reference_is_refused(tiny, pairs, tokenizer, world):
         dpo(0)
 
 
+def test_two_replies_that_are_equal_are_no_pair(tokenizer):
+    same = Dataset.from_dict({"prompt": ["a", "b"], "chosen": ["Lisbon", "Ghent"], "rejected": ["Ghent", "Ghent"]})
+    with pytest.raises(ValueError, match="chosen and rejected of row 1 are the same, 'Ghent'"):
+        tokens.pairs(same, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (next_token, "no 'input_ids', only .* make it with tokens.replies"),
+        (policy_gradient(), "no 'input_ids', only .* make it with rollouts.rollout"),
+        (bradley_terry, "no 'chosen_labels', only .* make it with tokens.pairs"),
+        (dpo(0.1), "no 'chosen_labels', only .* make it with tokens.pairs"),
+    ],
+    ids=["next_token", "policy_gradient", "bradley_terry", "dpo"],
+)
+def test_rows_of_another_kind_are_refused(tiny, pairs, loss, said):
+    with pytest.raises(ValueError, match=f"the batch has {said}"):
+        loss(tiny, {k: v for k, v in batch_of(pairs).items() if k != "chosen_labels"})
+
+
 def test_twenty_pairs_are_learned_by_dpo(tiny, pairs):
     base, seen = deepcopy(tiny), batch_of(pairs, 20)
     before = margin(base, seen)

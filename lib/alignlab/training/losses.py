@@ -60,6 +60,7 @@ def unlikelihood(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
 
 def _labelled(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits (N, V) in front of all labelled tokens, and the tokens (N,)."""
+    _need(batch, "tokens.replies or tokens.documents", "input_ids", "labels")
     target = batch["labels"][:, 1:]
     keep = target != IGNORE  # (B, T-1)
     wanted = target[keep]
@@ -174,6 +175,7 @@ def policy_gradient(kl: float = 0.0, reference: PreTrainedModel | None = None) -
         raise ValueError(f"the penalty has the weight {kl}, but nothing to be measured from: pass reference=")
 
     def loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        _need(batch, "rollouts.rollout", "input_ids", "labels", "advantage")
         ids, labels, advantage = batch["input_ids"], batch["labels"], batch["advantage"]
         log_p = read.log_probs(model, ids, labels)  # (B, T), 0 outside the reply
         each = -advantage[:, None] * log_p
@@ -193,6 +195,12 @@ def k3(log_p: torch.Tensor, log_ref: torch.Tensor) -> torch.Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
+def _need(batch: Batch, maker: str, *names: str) -> None:
+    missing = [n for n in names if n not in batch]
+    if missing:
+        raise ValueError(f"the batch has no {missing[0]!r}, only {sorted(batch)}: make it with {maker}")
+
+
 def _check_reference(model: PreTrainedModel, reference: PreTrainedModel) -> None:
     if model is reference:
         raise ValueError("the reference is the model that is trained: pass a copy made before, copy.deepcopy(model)")
@@ -203,6 +211,7 @@ def _check_reference(model: PreTrainedModel, reference: PreTrainedModel) -> None
 
 def _both(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and labels (2B, T) of the chosen replies, then of the rejected ones: one pass for both."""
+    _need(batch, "tokens.pairs", *(f"{side}_{name}" for side in SIDES for name in ("input_ids", "labels")))
     width = max(batch[f"{side}_input_ids"].shape[1] for side in SIDES)
 
     def stacked(name: str, fill: int) -> torch.Tensor:
