@@ -27,9 +27,9 @@ def test_a_page_that_is_opened_again_shows_what_its_menu_says():
 
 
 def test_a_table_says_what_python_says_in_full():
-    frame = pd.DataFrame({"p": [1 / 3, 0.5], 7: ["x" * 300, None]})
+    frame = pd.DataFrame({"p": [1 / 3, 0.5], 7: ["x" * 300, "y"]})
     page = BeautifulSoup(panel.table(frame), "html.parser")
-    assert [td.text for td in page.find_all("td")] == [str(1 / 3), "x" * 300, "0.5", "None"]
+    assert [td.text for td in page.find_all("td")] == [str(1 / 3), "x" * 300, "0.5", "y"]
     assert [(th["scope"], th.text) for th in page.find_all("th")] == [("col", "p"), ("col", "7")]
     assert not page.table.attrs and panel.table(frame.iloc[:0]).startswith("<table>")
 
