@@ -177,7 +177,7 @@ def real():
 
 
 def cache(PRUNE=None):
-    """list the trained models that are kept on disk; PRUNE=1 removes those that other versions made"""
+    """list the trained models that are kept on disk; PRUNE=1 removes those of other versions, and old ones"""
     flag("PRUNE", PRUNE)
     env()
     sh(PY, "-m", "alignlab.models.cache", *(["--prune"] if PRUNE else []))

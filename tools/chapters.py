@@ -16,6 +16,7 @@ import ast
 import base64
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -277,6 +278,8 @@ def main(arguments: list[str] | None = None) -> int:
     status = 0
     with tempfile.TemporaryDirectory(prefix="alignlab-cache-") as empty:
         env = environment.clean(**({"ALIGNLAB_CACHE": empty} if options.fresh_cache else {}))
+        if options.all and options.fresh_cache:
+            status = _bases(env, options.costs)
         for file in files:
             out = options.out or (_aside(file, values) if values else file)
             print(f"== {file.stem}", *[f"{k}={v}" for k, v in values.items()], flush=True)
@@ -298,6 +301,19 @@ def main(arguments: list[str] | None = None) -> int:
                 replace(PICTURE, image)
             print(*verdicts(notebook), sep="\n", end="\n" if verdicts(notebook) else "")
             print(f"   {time.perf_counter() - start:.0f} s, written to {_short(out)}", flush=True)
+    return status
+
+
+def _bases(env: dict[str, str], note: bool) -> int:
+    """Train the base models that chapters share, all in one pool: between the chapters a core would wait."""
+    cost = Cost()
+    with costs.memory(cost) if note else nullcontext():
+        start = time.perf_counter()
+        status = subprocess.run([sys.executable, "-m", "alignlab.experiment.base"], cwd=ROOT, env=env).returncode
+        cost.seconds = cost.bases = time.perf_counter() - start
+    print(f"== {costs.SHARED}: {cost.seconds:.0f} s", flush=True)
+    if note and not status:
+        costs.record(costs.SHARED, cost)
     return status
 
 

@@ -19,6 +19,7 @@ from .notebooks import code, tags
 
 TABLE = tables.DATA / "costs.csv"
 MINUTES, BASES, REAL, MEMORY = "minutes", "of these: shared base models", "of these: real model", "memory in GB"
+SHARED = "shared base models"  # a line of their own, where they were trained before all chapters
 COLUMNS = ("chapter", MINUTES, BASES, REAL, MEMORY, "where")
 TIME = re.compile(r"^(\|\s*Time\b[^|]*\|)([^|\n]*)\|", re.MULTILINE)  # the row of the box "At a glance"
 
