@@ -6,7 +6,6 @@ import warnings
 from copy import deepcopy
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from alignlab.experiment import base
@@ -86,10 +85,10 @@ def test_people_who_are_not_read_about_are_in_the_world_and_not_on_the_web(tiny)
 
 def test_a_base_is_kept_and_every_part_of_its_plan_makes_another_one(tiny):
     again = base.load(0, TINY)
-    assert all(np.array_equal(a.detach(), b.detach()) for a, b in pairs(tiny.model, again.model))
+    assert all(torch.equal(a.detach(), b.detach()) for a, b in pairs(tiny.model, again.model))
     for other in (base.load(1, TINY), base.load(0, TINY.without("helpful"))):
         assert any(
-            a.shape != b.shape or not np.array_equal(a.detach(), b.detach()) for a, b in pairs(tiny.model, other.model)
+            a.shape != b.shape or not torch.equal(a.detach(), b.detach()) for a, b in pairs(tiny.model, other.model)
         )
 
 
@@ -140,7 +139,7 @@ def test_a_changed_constant_is_another_base(tiny, monkeypatch, what, value):
 
 
 def same(a, b):
-    return all(np.array_equal(x.detach(), y.detach()) for x, y in pairs(a, b))
+    return all(torch.equal(x.detach(), y.detach()) for x, y in pairs(a, b))
 
 
 def chapter(steps):
@@ -200,8 +199,8 @@ def test_without_leaves_out_one_register_and_refuses_what_is_none():
 def test_aligning_leaves_the_base_as_it_was(tiny):
     before = [p.detach().clone() for p in tiny.model.parameters()]
     changed = base.align(tiny, tasks.examples(tiny.pool(), 4), steps=2)
-    assert all(np.array_equal(a, b.detach()) for a, b in zip(before, tiny.model.parameters(), strict=True))
-    assert not all(np.array_equal(a, b.detach()) for a, b in zip(before, changed.parameters(), strict=True))
+    assert all(torch.equal(a, b.detach()) for a, b in zip(before, tiny.model.parameters(), strict=True))
+    assert not all(torch.equal(a, b.detach()) for a, b in zip(before, changed.parameters(), strict=True))
 
 
 def test_worked_examples_stand_before_the_prompt_as_pages_of_their_own(tiny):

@@ -9,12 +9,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import transformers
 from alignlab.measure import knowledge, shift
 from alignlab.models import read, tokens
 from alignlab.models.answer import Reply
 from alignlab.models.llama import make_model
 from alignlab.models.tokens import IGNORE
 from datasets import Dataset
+from packaging.version import Version
 from small_models import CLASSES, OWN, V, small_model
 from torch.nn import functional as F
 from transformers import BertForMaskedLM, BertModel, GPT2Config, GPT2Model, T5Config, T5ForConditionalGeneration
@@ -39,6 +41,10 @@ NOT_BUILT = {  # of transformers 5.23, by `small_models`; a family that is in ne
 AHEAD = ("cpmant",)  # reads its whole prompt at once: refused, see below
 UNEVEN = ("prophetnet",)  # what it expects depends a little on how many tokens follow, whichever they are
 LAYERS = ("gemma3n_text",)  # its hidden states are four at once
+OLDER = Version(transformers.__version__) < Version("5.20")
+if OLDER:  # seen with 5.17: decoders of these families did look ahead, and one could not be made small
+    AHEAD += ("big_bird", "doge", "megatron-bert", "rembert", "roformer")
+    NOT_BUILT |= {"longcat_flash": "268 million parameters at the least, in older transformers"}
 
 
 def texts(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,9 +81,16 @@ def test_what_is_read_is_what_the_model_says(family):
     assert shift.ranks(some, true).tolist() == shift.ranks(expected, target)[n].tolist()
 
 
+@pytest.mark.parametrize("family", AHEAD[1:])
+def test_a_family_that_looks_ahead_is_refused(family):
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="looks ahead"):
+        warnings.simplefilter("ignore")
+        read.log_probs(small_model(family), *texts())
+
+
 def test_nearly_all_families_are_read():
     left_out = {*NOT_BUILT, *AHEAD, *UNEVEN}
-    assert len(set(CLASSES) - left_out) >= 165 and len(left_out) < 20
+    assert len(set(CLASSES) - left_out) >= (155 if OLDER else 165) and len(left_out) < (26 if OLDER else 20)
 
 
 @pytest.mark.parametrize("family", ["granite", "cohere", "gemma2"])

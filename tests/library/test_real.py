@@ -68,7 +68,7 @@ def test_a_large_model_takes_all_cores_and_gives_them_back(folders, monkeypatch,
 def test_the_threads_are_given_back_when_a_model_fails(folders, monkeypatch):
     monkeypatch.setattr(read, "LARGE", 1)
     monkeypatch.setattr(read, "cpu_count", lambda: 3)
-    model, tokenizer = real.load(folders[1])
+    model, tokenizer = real.load(folders[1], device="cpu")
     before = torch.get_num_threads()
     ids = torch.tensor([tokenizer("Who?")["input_ids"]])
     assert read.logits(model, ids, torch.ones_like(ids, dtype=torch.bool)).shape[0] == ids.numel()
