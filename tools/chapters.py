@@ -38,7 +38,6 @@ from .tables import replace
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURE_TAG = "readme-picture"
 PICTURE = ROOT / "book" / "_static" / "result.png"  # what the README shows: never drawn by hand, never out of date
-COSTS = costs.TABLE.parent
 TIMEOUT = 1800  # seconds for one cell
 
 

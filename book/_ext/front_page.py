@@ -185,7 +185,7 @@ class ChaptersOn(FromChapters):
 
 
 def at_the_head(app, doctree) -> None:
-    """Below the claim of a chapter: how long it takes, and what came out of it."""
+    """Below the claim of a chapter: what came out of it."""
     env = app.env
     file = notebooks(Path(env.srcdir)).get(env.docname)
     first = next(doctree.findall(nodes.paragraph), None)

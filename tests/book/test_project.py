@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tools import chapters, stamp
+from tools import chapters, costs, stamp, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -128,11 +128,16 @@ def test_a_disagreement_is_found(copy, capsys):
     assert "README.md: has ana/other" in said and "notebooks/toy.ipynb: the setup cell is not as" in said
 
 
+LIMA = tables.read(costs.TABLE, "chapter")["lima",]
+
+
 @pytest.mark.parametrize(
     "name, old, new",
     [
-        ("README.md", "| 1.9 |", "| 2.0 |"), ("README.md", "Toys", "Tools"), ("CITATION.cff", "0.", "7."),
-        ("book/_data/costs.csv", "lima,4.0", "lima,9.0"), ("lib/alignlab/__init__.py", '"0.', '"7.'),
+        ("README.md", f"| {costs.own(LIMA):.1f} |", "| 77.7 |"),
+        ("README.md", "Toys", "Tools"), ("CITATION.cff", "0.", "7."),
+        ("book/_data/costs.csv", f"lima,{LIMA[costs.MINUTES]}", "lima,99.9"),
+        ("lib/alignlab/__init__.py", '"0.', '"7.'),
         ("_toc.yml", "- file: notebooks/toy\n", ""),
     ],
 )  # fmt: skip

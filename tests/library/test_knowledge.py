@@ -115,3 +115,9 @@ def test_the_likelihood_of_a_response_is_that_of_its_tokens_and_its_end(taught, 
         by_hand = sum(logits[len(head) - 1 + k, t].item() for k, t in enumerate(said))
         assert value == pytest.approx(by_hand, rel=1e-3) and value < 0
     assert knowledge.log_likelihood(taught.model, tokenizer, pairs, template=False) != pytest.approx(found)
+
+
+def test_a_row_with_nothing_to_judge_is_refused(tiny):
+    rows = Dataset.from_dict({"input_ids": [[1, 5, 6], [1]], "labels": [[-100, 5, 6], [1]]})
+    with pytest.raises(ValueError, match="row 1 has no label behind its first token"):
+        knowledge.teacher_forced(tiny, rows)

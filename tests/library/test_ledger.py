@@ -338,3 +338,21 @@ def test_a_badge_knows_the_verdicts_only():
 )  # fmt: skip
 def test_what_is_expected_is_said_with_its_sign(kind, direction, expected):
     assert book(kind=kind, direction=direction).entries["a-beats-b"].expect == expected
+
+
+def test_a_tie_clears_the_margin():
+    """0.9 - 0.8 is a hair below 0.1 in binary."""
+    assert verdict([0.9 - 0.8] * 3, 0.1) == "reproduced"
+    assert verdict([0.8 - 0.7] * 3, 0.1, kind="control") == "held"
+    assert verdict([0.0999] * 3, 0.1) == "direction only"
+
+
+def test_a_table_of_fewer_seeds_than_were_run_is_refused():
+    rows = [("a", s, m, 0.5) for s in range(3) for m in ("x", "y")]
+    table = pd.DataFrame(rows, columns=["condition", "seed", "metric", "value"])
+    book = Ledger("toy", "Toy")
+    book.claim("x", "x", ("a", "x"), margin=0.1, paper="none: ours", source="")
+    book.claim("y", "y", ("a", "y"), margin=0.1, paper="none: ours", source="")
+    with pytest.raises(ValueError, match=r"y: it was run with the seeds \[0, 1\], the table has \[0, 1, 2\]"):
+        book.check(table.iloc[:-1])
+    assert book.check(table).verdict("y") == "reproduced"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from alignlab.experiment import plot
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
 
 @pytest.fixture(autouse=True)
@@ -265,3 +265,22 @@ def test_colours_and_shapes_go_together():
     assert len(set(plot.PALETTE)) == len(plot.PALETTE) == len(plot.MARKERS) == len(set(plot.MARKERS))
     plot.use_style()
     assert [to_hex(c).upper() for c in mpl.rcParams["axes.prop_cycle"].by_key()["color"]] == list(plot.PALETTE)
+
+
+def test_shares_name_what_is_there_and_lose_nothing():
+    frame = pd.DataFrame({"met": ["never", "never", "more"], "category": ["Maybe", "Unknown", "Maybe"]})
+    how = {"order": ["never", "more"], "title": "", "xlabel": "", "ylabel": ""}
+    fig = plot.shares(frame, "met", "category", hues=["Highly", "Maybe", "Unknown"], **how)
+    [legend] = fig.legends
+    named = dict(zip([t.get_text() for t in legend.get_texts()], legend.get_patches(), strict=True))
+    assert list(named) == ["Maybe", "Unknown"]
+    assert named["Maybe"].get_facecolor()[:3] == pytest.approx(to_rgb(plot.PALETTE[1]))
+    assert named["Maybe"].get_hatch() == plot.HATCHES[1]
+    with pytest.raises(ValueError, match="category has 'Unknown', which is not drawn"):
+        plot.shares(frame, "met", "category", hues=["Highly", "Maybe"], **how)
+
+
+def test_guessing_is_within_the_figure():
+    table = pd.DataFrame([("a", s, "m", 1.5) for s in range(2)], columns=["condition", "seed", "metric", "value"])
+    fig = plot.dots(table, "m", title="", ylabel="", chance=3.0)
+    assert fig.axes[0].get_ylim()[1] > 3

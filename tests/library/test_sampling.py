@@ -250,3 +250,11 @@ def test_without_an_end_token_a_reply_is_cut_off(tokenizer, capfd):
     assert [(len(r.tokens), r.stopped) for r in said] == [(7, False)] * len(ASKED)
     assert draws(model, tokenizer, template=False) == draws(model, tokenizer, template=False, batch=1)
     assert capfd.readouterr().err == ""
+
+
+def test_a_part_that_was_frozen_in_another_mode_stays_so(tiny, tokenizer):
+    tiny.train()
+    tiny.model.layers[0].eval()
+    generate(tiny, tokenizer, ["where ?"], max_new_tokens=1)
+    assert tiny.training and not tiny.model.layers[0].training and not tiny.model.layers[0].mlp.training
+    tiny.eval()

@@ -330,3 +330,11 @@ def test_heat_maps_show_every_share_of_their_moment():
         panel.heat_maps("Steps", moments | {300: pd.Series({13: 1.5})})
     with pytest.raises(ValueError, match="'Steps' has 1 value"):
         panel.heat_maps("Steps", {100: moments[100]})
+
+
+def test_padding_has_not_been_said():
+    """A pad token that is the end token too is likelier to be said where nothing but padding held it."""
+    ids, scores = torch.tensor([[0, 0, 3], [0, 3, 0]]), torch.zeros(2, 5)
+    penalised = SeenPenalty(1.5, pad_token_id=0)(ids, scores)
+    assert penalised.tolist() == [[0, 0, 0, -1.5, 0], [-1.5, 0, 0, -1.5, 0]]
+    assert SeenPenalty(1.5)(ids, scores)[0].tolist() == [-1.5, 0, 0, -1.5, 0]

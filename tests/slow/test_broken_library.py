@@ -1,7 +1,7 @@
 """No finding survives its mutation: each chapter is run with a broken library and one seed, up to its ledger.
 
 `make test` runs this after the notebooks and with their cache, so what a mutation leaves alone is not trained again.
-Alone it trains everything: `pytest tests/test_broken_library.py` takes some ten minutes.
+Alone it trains everything: `pytest -m "" tests/slow/test_broken_library.py` takes some ten minutes.
 """
 
 from __future__ import annotations

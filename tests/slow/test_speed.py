@@ -9,7 +9,6 @@ wrong.
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 import shutil
@@ -32,7 +31,7 @@ from alignlab.worlds.people import make_world
 from torch import nn
 from torch.nn import functional as F
 
-from tools import chapters
+from tools import costs, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,16 +49,12 @@ def table():
     torch.set_num_threads(before)
     if not RECORD:
         return
-    file = chapters.COSTS / "speed.csv"
-    rows = {r["measured"]: r for r in csv.DictReader(file.open(encoding="utf-8"))} if file.exists() else {}
+    file = tables.DATA / "speed.csv"
+    rows = tables.read(file, "measured")
     for name, values in measured.items():
-        rows[name] = dict(zip(COLUMNS, (name, *values), strict=True))
-    written = io.StringIO()
-    writer = csv.DictWriter(written, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows.values())
-    chapters.replace(file, written.getvalue().encode())
-    chapters.replace(chapters.COSTS / "speed-machine.md", f"{chapters.machine()}\n".encode())
+        rows[name,] = dict(zip(COLUMNS, (name, *values), strict=True))
+    tables.write(rows.values(), COLUMNS, file)
+    tables.replace(file.with_name("speed-machine.md"), f"{costs.machine()}\n".encode())
 
 
 def note(name: str, ours: str, other: str, ratio: float, target: float) -> None:
@@ -336,4 +331,4 @@ def test_time_of_the_checks():
     with file.open(newline="", encoding="utf-8") as f:
         parts = [r["part"] for r in csv.DictReader(f)]
     assert parts[-1] == "all" and "notebooks" in parts
-    chapters.replace(chapters.COSTS / "checks.csv", file.read_bytes())
+    tables.replace(tables.DATA / "checks.csv", file.read_bytes())

@@ -46,7 +46,9 @@ class Term:
             if table.empty:
                 raise ValueError(f"the table has no {column} {wanted!r} here: there is {', '.join(map(repr, known))}")
         if table["seed"].duplicated().any():
-            raise ValueError(f"{self} meets more than one row per seed: name the point of the curve with `at`")
+            raise ValueError(
+                f"{self} meets more than one row per seed: name the point of the curve, (condition, metric, point)"
+            )
         return table.set_index("seed")["value"].sort_index()
 
 
@@ -102,7 +104,7 @@ def verdict(effects, margin: float, direction: int = 1, kind: str = "claim") -> 
     e = np.asarray(effects, dtype=float)
     if e.size == 0 or not np.isfinite(e).all():
         raise ValueError(f"a verdict needs a finite effect for every seed, not {e.tolist()}")
-    e = e * direction if direction else np.abs(e)
+    e = np.round(e * direction if direction else np.abs(e), 9)  # 0.9 - 0.8 is a hair below 0.1: a tie clears it
     if kind == "control":
         return "held" if (e <= margin).all() else "broken"
     if (e >= margin).all():

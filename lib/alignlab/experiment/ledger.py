@@ -139,7 +139,11 @@ class Ledger:
         if not self._entries:
             raise ValueError("the ledger is empty: write claims before checking a table")
         effects = {id: entry.effect(table) for id, entry in self._entries.items()}
+        seeds = sorted(table["seed"].unique().tolist())
         for id, effect in effects.items():
+            if effect.index.tolist() != seeds:
+                had = effect.index.tolist()
+                raise ValueError(f"{id}: it was run with the seeds {had}, the table has {seeds}: run all cells first")
             if not np.isfinite(effect).all():
                 raise ValueError(f"{id}: the effect is not finite with every seed: {effect.to_dict()}")
             # The same cell run twice is no harm; a second table until one pleases is.

@@ -6,7 +6,7 @@ All variables of the environment that are the book's own:
   ALIGNLAB_DOWNLOAD    1: real models may be fetched from the hub (`models/real.py`)
   ALIGNLAB_THREADS     threads for each model, 1 if unset (`threads`)
   ALIGNLAB_QUIET       anything: nobody is watching, so no progress bar is drawn (`watched`); the tools set it
-  ALIGNLAB_RECORD      anything: `make bench` writes what it measures into the book
+  ALIGNLAB_RECORD      1: `make bench` writes what it measures into the book
   ALIGNLAB_NEEDS_SITE  anything: the tests of the site fail where it was not built, instead of being skipped
 
 Of those of others, `CI` and `PYTEST_VERSION` say as ALIGNLAB_QUIET does that nobody is watching.

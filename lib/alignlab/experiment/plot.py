@@ -25,6 +25,7 @@ from .rows import Order, drawn, labels_of, named, one_row_a_seed
 
 # Okabe and Ito (2008): told apart with every common colour blindness, and on white as on grey.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")  # as the markers, for stacked bars
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # the shape repeats what the colour says
 
 
@@ -62,6 +63,7 @@ def _looks(names: Sequence[str], places: Sequence[int]) -> dict:
 
 def _finish(ax, values: Sequence[float], chance: float | None, ylim: tuple[float, float] | None) -> None:
     """The line of guessing, a range that hides nothing, and the legend."""
+    values = [*values, *([] if chance is None else [chance])]
     low, high = min(values), max(values)
     if chance is not None:
         ax.axhline(chance, color="#777777", ls=":", lw=1.3, label="guessing")
@@ -111,6 +113,8 @@ def dots(
             reference to a place that is not drawn, or a `ylim` that cuts something off.
     """
     rows, labels = drawn(table, metric, where)
+    if x == hue:
+        hues = order if hues is None else hues
     both = {}
     for column, said in ((x, order), (hue, hues)):
         default = labels if column == "metric" else rows[column].unique()
@@ -228,18 +232,22 @@ def shares(
         order, hues: the values of both, from left to right and from the bottom to the top.
     """
     _check_colours(hues, f"{hue}s")
-    frame = frame.assign(**{x: pd.Categorical(frame[x].astype(str), list(order))})
+    for column, wanted in ((x, order), (hue, hues)):
+        if odd := sorted(set(frame[column].astype(str)) - set(map(str, wanted))):
+            raise ValueError(f"{column} has {odd[0]!r}, which is not drawn: name it, or leave its rows out")
+    there = [h for h in hues if (frame[hue] == h).any()]  # seaborn draws no bars of what is nowhere
+    frame = frame.assign(**{x: pd.Categorical(frame[x].astype(str), list(map(str, order)))})
     fig, ax = plt.subplots()
     sns.histplot(
-        frame, x=x, hue=hue, hue_order=list(reversed(hues)), palette=dict(zip(hues, PALETTE, strict=False)),
+        frame, x=x, hue=hue, hue_order=list(reversed(there)), palette=dict(zip(hues, PALETTE, strict=False)),
         multiple="fill", discrete=True, shrink=0.8, alpha=1, edgecolor="white", ax=ax,
     )  # fmt: skip
-    for bars, hatch in zip(ax.containers, ("", "//", "..", "xx", "\\\\", "++", "oo"), strict=False):
+    for name, bars in zip(there, ax.containers, strict=True):
         for bar in bars:
-            bar.set_hatch(hatch)
+            bar.set_hatch(HATCHES[list(hues).index(name)])
     handles = [bars.patches[0] for bars in ax.containers]
     ax.get_legend().remove()
-    fig.legend(handles, hues, loc="outside lower center", ncols=2)
+    fig.legend(handles, there, loc="outside lower center", ncols=2)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return fig
 

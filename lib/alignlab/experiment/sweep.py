@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 from .. import check
 from .ledger import Ledger
 from .notebook import threads, watched
+from .rows import COLUMNS
 
-COLUMNS = ("condition", "seed", "metric", "value")
 PER_GPU = 2  # processes: each has a context of some hundred megabytes on the card, and waits for the others' kernels
 
 

@@ -38,12 +38,16 @@ def teacher_forced(model: PreTrainedModel, rows: Dataset, batch: int = 512) -> n
     """`exact_match` for pairs that are encoded already: whoever examines one model again and again encodes them once.
 
     Args:
-        rows: a Dataset with `input_ids` and `labels`, as `alignlab.tokens.replies` gives it.
+        rows: a Dataset with `input_ids` and `labels`, as `alignlab.models.tokens.replies` gives it.
 
     Returns:
         One bool per row: is every labelled token the model's first choice, given the true tokens before it?
     """
-    return np.array([bool(first.all()) for first, _ in read.judge(model, _plain(rows), batch)], dtype=bool)
+    judged = read.judge(model, _plain(rows), batch)
+    for i, (first, _) in enumerate(judged):
+        if not len(first):
+            raise ValueError(f"row {i} has no label behind its first token: there is nothing to judge")
+    return np.array([bool(first.all()) for first, _ in judged], dtype=bool)
 
 
 def _plain(rows: Dataset) -> list[dict]:
@@ -68,10 +72,7 @@ def exam(
         the first token of the right answer, 0..1).
     """
     pairs = Dataset.from_dict({"prompt": [form(p) for p in tasks["prompt"][:]], "response": tasks["answer"][:]})
-    rows = _plain(replies(pairs, tokenizer, template=False))
-    for row in rows:
-        if row["labels"][-1] == tokenizer.eos_token_id:  # exams go on
-            row["labels"][-1] = IGNORE
+    rows = _plain(replies(pairs, tokenizer, template=False, end=False))  # exams go on
     table = tasks.to_pandas()
     judged = read.judge(model, rows, batch)
     table["correct"] = [bool(first.all()) for first, _ in judged]

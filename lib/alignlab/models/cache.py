@@ -32,7 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from . import fingerprint, lock
-from .llama import fuse_norms
+from .llama import best_device, fuse_norms
 
 Made = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 MANIFEST = "manifest.json"
@@ -103,7 +103,8 @@ def kept(name: str, key: str, make: Callable[[], Made], note: Mapping | None = N
     place = folder() / f"{name}-{digest}"
     with lock.turn(_lock(place), place.name) as trouble:
         try:
-            return load(place)
+            model, tokenizer = load(place)
+            return model.to(best_device()), tokenizer  # as it was made
         except FileNotFoundError:
             pass
         except DamagedEntry as e:

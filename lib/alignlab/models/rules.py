@@ -63,15 +63,22 @@ class SeenPenalty(LogitsProcessor):
     """Subtract `strength` from the logit of every token that is in the prompt or in the reply so far.
 
     In the paper the strength is 1.5. Unlike `RepetitionPenaltyLogitsProcessor`, it subtracts and does not divide.
+
+    Args:
+        pad_token_id: what stands in front of shorter prompts, if anything: padding has not been said.
     """
 
-    def __init__(self, strength: float):
+    def __init__(self, strength: float, pad_token_id: int | None = None):
         self.strength = check.number("strength of the seen rule", strength)
+        self.pad_token_id = pad_token_id
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """input_ids (B, T), scores (B, V)."""
-        seen = torch.zeros_like(scores).scatter_(1, input_ids, 1.0)  # once, however often the token has been said
-        return scores - self.strength * seen
+        said = torch.ones_like(input_ids)  # (B, T)
+        if self.pad_token_id is not None:  # the same token may stand behind the padding too, and is said there
+            said = (input_ids != self.pad_token_id).cumsum(1).clamp(max=1)
+        seen = torch.zeros_like(scores).scatter_add_(1, input_ids, said.to(scores.dtype))
+        return scores - self.strength * seen.clamp(max=1)  # once, however often the token has been said
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ def processors(rules: Rules, tokenizer: PreTrainedTokenizerBase) -> Callable[[in
         if biases:
             made.append(TokenBias(biases))
         if rules.seen:
-            made.append(SeenPenalty(rules.seen))
+            made.append(SeenPenalty(rules.seen, tokenizer.pad_token_id))
         if rules.end:
             made.append(EndRamp(tokenizer.eos_token_id, start, rules.end, rules.length))
         return made

@@ -129,8 +129,10 @@ def with_reference(rows: Dataset, reference: PreTrainedModel, batch: int = 64) -
         batch: how many pairs are read at a time.
 
     Raises:
-        ValueError: an id that the reference does not know.
+        ValueError: no pairs, or an id that the reference does not know.
     """
+    if not len(rows):
+        raise ValueError("there are no pairs to read: pass at least one")
     size, device = read.vocabulary(reference), next(reference.parameters()).device
     found = []
     for start in range(0, len(rows), batch):
@@ -143,9 +145,8 @@ def with_reference(rows: Dataset, reference: PreTrainedModel, batch: int = 64) -
             )
         with torch.no_grad():
             found.append(read.log_probs(reference, ids, labels).sum(1).view(2, -1).cpu())  # (2, b)
-    for side, column in zip(SIDES, torch.cat(found, 1).tolist(), strict=True):
-        rows = rows.add_column(f"reference_{side}", column)
-    return rows
+    columns = {f"reference_{side}": c for side, c in zip(SIDES, torch.cat(found, 1).tolist(), strict=True)}
+    return Dataset.from_dict({**rows[:], **columns})  # add_column after select rewrites the table behind a bar
 
 
 def policy_gradient(kl: float = 0.0, reference: PreTrainedModel | None = None) -> Loss:

@@ -143,7 +143,7 @@ def reading_list(corpus: Dataset, exposures: int | Mapping[int, int], seed: int 
         exposures: how often to meet everybody, or person id -> how often.
 
     Returns:
-        Row numbers of `corpus`, one per encounter, for `alignlab.training.train(order=...)`.
+        Row numbers of `corpus`, one per encounter, for `alignlab.training.train.train(order=...)`.
 
     Raises:
         TypeError, ValueError: a number of exposures is no integer, negative, or missing for a person.
