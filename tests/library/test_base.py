@@ -139,7 +139,7 @@ def test_a_changed_constant_is_another_base(tiny, monkeypatch, what, value):
 
 
 def same(a, b):
-    return all(torch.equal(x.detach(), y.detach()) for x, y in pairs(a, b))
+    return all(torch.equal(x.detach().cpu(), y.detach().cpu()) for x, y in pairs(a, b))
 
 
 def chapter(steps):

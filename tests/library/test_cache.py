@@ -75,7 +75,7 @@ def kept(place):
 
 def equal(a, b):
     a, b = a.state_dict(), b.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    return a.keys() == b.keys() and all(torch.equal(a[k].cpu(), b[k].cpu()) for k in a)
 
 
 def get(*arguments, name="base", by=make):
@@ -280,6 +280,8 @@ def as_another(program, *arguments):
 @pytest.fixture
 def shared(tmp_path, monkeypatch):
     """A cache folder that every user of the machine can reach."""
+    if torch.cuda.is_available():
+        pytest.skip("a process that uses a GPU cannot be forked")
     if not hasattr(os, "fork") or os.geteuid() != 0:
         pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as folder:
@@ -499,7 +501,9 @@ models = [make_model(tokenizer, width=32, depth=1, seed=s) for s in (1, 2, 3)]
 dice, seen = random.Random(0), {"draft": 0, "kept": 0, "made": 0}
 
 def equal(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x.cpu(), y.cpu()) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 def make():
     seen["made"] += 1
@@ -529,6 +533,7 @@ print(seen)
 """
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a process that uses a GPU cannot be forked")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to be killed often and soon")
 def test_a_process_killed_while_it_saves_leaves_a_whole_entry_or_none():
     done = subprocess.run([sys.executable, "-c", KILLED_WHILE_SAVING], capture_output=True, text=True, timeout=300)

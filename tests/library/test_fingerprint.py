@@ -302,7 +302,7 @@ def edited(module, old, new):
 
 
 EDITS = {
-    "coefficients": (muon, "3.286586", "3.4446", "orthogonalise"),
+    "coefficients": (muon, "3.714570", "3.714571", "orthogonalise"),
     "the default of a recipe": (train, "clip: float = 1.0", "clip: float = 1.1", "Recipe"),
     "a text": (biographies, "was born in {value}", "was born at {value}", "sentence"),
 }
