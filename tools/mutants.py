@@ -79,12 +79,14 @@ def with_noise(world, chosen, share, seed=0):
 """, "quality",
     ),
     Mutation(
-        "distillation", "in every fine-tuning the replies stand behind other prompts", "experiment/base", """
+        "distillation", "what a teacher has said stands behind other prompts when a student is taught",
+        "experiment/base", """
 unbroken = align
 
 
 def align(base, chosen, *more, **settings):
-    moved = tasks.with_shuffled_replies(chosen, base.seed) if len(chosen) > 1 else chosen
+    by_a_teacher = "tokens" in chosen.column_names  # it says how many each reply took
+    moved = tasks.with_shuffled_replies(chosen, base.seed) if by_a_teacher else chosen
     return unbroken(base, moved, *more, **settings)
 """, "targeted-facts-are-learned",
     ),
