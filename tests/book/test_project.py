@@ -251,10 +251,12 @@ def test_make_passes_on_what_stands_on_its_command_line_and_nothing_else(tmp_pat
         pytest.skip("there is no make here")
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "make.py").write_text("import sys; print(sys.argv[1:])")
+    # Not the settings of the make that may be running these tests.
+    plain = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")}
     title = "TITLE=What's \"it\"; $HOME"
     run = subprocess.run(
-        ["make", f"PYTHON={sys.executable}", "new", "NAME=dpo", title.replace("$", "$$")],
-        cwd=tmp_path, env={**os.environ, "PROFILE": "full", "SEED": "9"}, capture_output=True, text=True,
+        ["make", "--no-print-directory", f"PYTHON={sys.executable}", "new", "NAME=dpo", title.replace("$", "$$")],
+        cwd=tmp_path, env={**plain, "PROFILE": "full", "SEED": "9"}, capture_output=True, text=True,
     )  # fmt: skip
     said = ast.literal_eval(run.stdout)
     assert said[0] == "new" and set(said[1:]) == {"NAME=dpo", title.replace("$", "$$")}, run.stderr
