@@ -37,7 +37,7 @@ def test_the_bare_question_is_another_question(taught, tokenizer):
     bare = knowledge.exact_match(taught.model, tokenizer, taught.pairs, template=False)["correct"]
     lessons = taught.pairs.select(range(12))  # in the chat template
     alone, asked = (knowledge.log_likelihood(taught.model, tokenizer, lessons, t) for t in (False, True))
-    assert alone.mean() < asked.mean() - 0.5
+    assert alone.mean() < 10 * asked.mean()  # nats, below 0: what it was taught, it was taught in the template
     said = reply(taught.model, tokenizer, prompts(taught), template=False, max_new_tokens=4)
     assert [s == r for s, r in zip(said, taught.pairs["response"], strict=True)] == list(bare)
 
