@@ -23,6 +23,7 @@ KEPT = {"PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRIT
 DROPPED = {
     "MPLBACKEND", "MATPLOTLIBRC",  # another backend, another style
     "TORCH_LOGS", "TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY", "HF_HUB_VERBOSITY",  # lines on stderr
+    "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS",  # of the make that called: the next one would take them over
 }  # fmt: skip
 OF_THE_READER = ("PYTHON", "IPYTHON", "JUPYTER_", "JPY_")
 XDG = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share"}

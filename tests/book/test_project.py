@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tools import chapters, costs, stamp, tables
+from tools import chapters, costs, environment, stamp, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -233,7 +233,8 @@ def test_an_unknown_setting_is_refused_before_anything_is_done(tmp_path, front, 
     for name in ("make.py", "Makefile"):  # a tree without an environment: it would take minutes to make one
         shutil.copy(ROOT / name, tmp_path)
     command = ["make", f"PYTHON={sys.executable}"] if front == "make" else [sys.executable, "make.py"]
-    run = subprocess.run([*command, *words.split()], cwd=tmp_path, capture_output=True, text=True)
+    how = {"cwd": tmp_path, "env": environment.clean(), "capture_output": True, "text": True}
+    run = subprocess.run([*command, *words.split()], **how)
     assert run.returncode and says in run.stderr, run.stderr
     assert {p.name for p in tmp_path.iterdir()} <= {"make.py", "Makefile", "__pycache__"}
 
@@ -251,8 +252,7 @@ def test_make_passes_on_what_stands_on_its_command_line_and_nothing_else(tmp_pat
         pytest.skip("there is no make here")
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "make.py").write_text("import sys; print(sys.argv[1:])")
-    # Not the settings of the make that may be running these tests.
-    plain = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")}
+    plain = environment.clean()
     title = "TITLE=What's \"it\"; $HOME"
     run = subprocess.run(
         ["make", "--no-print-directory", f"PYTHON={sys.executable}", "new", "NAME=dpo", title.replace("$", "$$")],
