@@ -158,15 +158,13 @@ def _continue(
 def _without_habits(model: PreTrainedModel) -> Iterator[None]:
     """Inside the block the model has an empty generation config, and no dropout."""
     # transformers takes whatever a config leaves open from the model's own: a config to pass would not be enough.
-    own, modes = model.generation_config, [(m, m.training) for m in model.modules()]
+    own = model.generation_config
     model.generation_config = GenerationConfig()
-    model.eval()
     try:
-        yield
+        with read.without_dropout(model):
+            yield
     finally:
         model.generation_config = own
-        for module, training in modes:  # each its own: a part may have been frozen
-            module.training = training
 
 
 class _Draw(LogitsProcessor):

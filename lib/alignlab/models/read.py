@@ -45,6 +45,18 @@ def all_cores(model: torch.nn.Module) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """Inside the block the model is in evaluation mode; then each part is in its own mode again: one may be frozen."""
+    modes = [(m, m.training) for m in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def logits(model: PreTrainedModel, input_ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """What `model` expects after each marked token, in float32, with gradient where that is switched on.
 
@@ -240,18 +252,13 @@ def _refuse_if_it_looks_ahead(model: PreTrainedModel) -> None:
     remedy = "pass a causal language model (for a BERT or XLM, one whose config has is_decoder=True, or causal=True)"
     if model.config.is_encoder_decoder:
         raise ValueError(f"{name} has an encoder, which reads another text than the one continued: {remedy}")
-    v, modes = vocabulary(model), [(m, m.training) for m in model.modules()]
+    v = vocabulary(model)
     # From all over the vocabulary: the first ids are often tokens that were never trained, and all alike.
     ids = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7]], device=model.device) * v // 8  # (2, T)
     columns = torch.arange(ids.shape[1], device=model.device)
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            # One by one: side by side two equal texts differ in their last bits, the more so with huge activations.
-            found = torch.cat([_logits_at(model, row[None], columns) for row in ids]).float()  # (2, T, V)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with without_dropout(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        # One by one: side by side two equal texts differ in their last bits, the more so with huge activations.
+        found = torch.cat([_logits_at(model, row[None], columns) for row in ids]).float()  # (2, T, V)
     change = (found[0] - found[1]).abs().amax(-1)  # (T,)
     # Causal families were seen below 2e-6 of the last change, and those that look ahead above 2e-3, untrained.
     if change[:-1].max() > max(1e-4 * change[-1], 8 * torch.finfo(model.dtype).eps * found.abs().max()):

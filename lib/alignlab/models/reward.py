@@ -99,16 +99,12 @@ def scores(model: RewardModel, rows: Dataset | Sequence[dict], batch: int = 256)
     Args:
         rows: with `input_ids` and `labels`, as `tokens.replies` makes them.
     """
-    found, modes = [], [(m, m.training) for m in model.modules()]
-    model.eval()  # a reward has no dropout in it
-    try:
+    found = []
+    with read.without_dropout(model):
         for start in range(0, len(rows), batch):
             part = collate([rows[i] for i in range(start, min(start + batch, len(rows)))], 0)
             ids, labels = (torch.from_numpy(part[k]).to(model.device) for k in ("input_ids", "labels"))
             found.append(model(ids, labels).cpu().numpy())
-    finally:
-        for module, training in modes:
-            module.training = training
     return np.concatenate(found) if found else np.zeros(0)
 
 
