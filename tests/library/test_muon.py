@@ -84,6 +84,16 @@ def test_a_step_is_the_one_of_the_paper():
         torch.testing.assert_close(p.detach().double(), q, rtol=1e-3, atol=1e-4)
 
 
+def test_a_matrix_that_is_kept_the_other_way_round_makes_the_same_step():
+    """GPT-2 keeps (inputs, outputs): the size of a step goes by outputs and inputs, not by rows and columns."""
+    linear, turned = torch.nn.Parameter(random(12, 3)), torch.nn.Parameter(random(12, 3).T.clone())
+    linear.grad = random(12, 3)
+    turned.grad = linear.grad.T.clone()
+    Muon([linear], lr=0.1).step()
+    Muon([turned], lr=0.1, turned=[turned]).step()
+    torch.testing.assert_close(turned.T, linear, rtol=1e-5, atol=1e-6)
+
+
 def test_every_head_is_a_map_of_its_own():
     """Where the rows of a matrix are heads, a step is that of Muon on each head alone."""
     whole, other = (torch.nn.Parameter(random(12, 8)) for _ in range(2))

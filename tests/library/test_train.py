@@ -244,6 +244,16 @@ def test_a_wrong_recipe_is_refused(wrong, error, said):
         PRETRAIN.but(**wrong)
 
 
+def test_a_gradient_that_is_not_finite_changes_nothing_in_the_very_last_step_either(tokenizer):
+    model = make_model(tokenizer, 32, 1)
+    before = weights(model)
+    optimiser = Optimiser(model, FINETUNE, steps=1)
+    loss = (next(model.parameters()) * 0).square().sum().sqrt()  # 0, and it has no slope there
+    with pytest.raises(ValueError, match="the gradient's norm is nan at step 0: lower the learning rate"):
+        optimiser.step(loss)
+    assert same(before, weights(model))
+
+
 @pytest.mark.parametrize("broken_at", [0, 2, 3])
 def test_a_loss_that_is_not_finite_changes_nothing(tiny, rows, broken_at):
     kept = {}

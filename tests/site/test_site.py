@@ -372,9 +372,7 @@ RATIOS = """() => {
 def test_our_own_boxes_have_contrast(visit, mode):
     tab, _ = visit("book/scoreboard", mode)
     # Every verdict, also those that no chapter has got yet, as the pages and as the outputs of a chapter write them.
-    spans = "".join(
-        f'<span class="verdict verdict-{v.replace(" ", "-")}">{v}</span>' for v in ALL_VERDICTS
-    )
+    spans = "".join(f'<span class="verdict verdict-{v.replace(" ", "-")}">{v}</span>' for v in ALL_VERDICTS)
     table = f'<div class="ledger-box"><table class="ledger"><tr><th>a</th></tr><tr><td>{spans}</td></tr></table></div>'
     select = "<label>a <select><option>b</option></select></label>"
     widget = f'<div class="explorer">{select}<table><tr><td>c</td></tr></table></div>'

@@ -130,7 +130,8 @@ def judge(model: PreTrainedModel, rows: Sequence[dict], batch: int = 256) -> lis
 
 @torch.inference_mode()
 def each(*readings: tuple[PreTrainedModel, Sequence[dict]], batch: int = 256) -> Iterator[tuple]:
-    """What one model, or several side by side, expect at every labelled token of many rows, without gradient.
+    """What one model, or several side by side, expect at every labelled token of many rows, without gradient and
+    without dropout.
 
     Rows of alike lengths are read together. However many there are and however large the vocabulary, a model makes at
     most `MOST` logits at a time; one whose family cannot leave any out makes those of one row at least.
@@ -165,7 +166,8 @@ def each(*readings: tuple[PreTrainedModel, Sequence[dict]], batch: int = 256) ->
             at = torch.zeros(ids.shape, dtype=torch.bool)
             for k, (i, a, b) in enumerate(group):
                 at[k, own[i][a:b] - 1] = True
-            found.append(logits(model, ids.to(model.device), at.to(model.device)))  # (N, V)
+            with without_dropout(model):
+                found.append(logits(model, ids.to(model.device), at.to(model.device)))  # (N, V)
         step = max(1, PART // max(f.shape[-1] for f in found))
         for k in range(0, len(n), step):
             yield n[k : k + step], true[k : k + step].to(found[0].device), *(f[k : k + step] for f in found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import nn
@@ -61,6 +61,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         heads: matrix -> rows of one head (see `heads`). The heads of such a matrix are maps of their own, and are
             orthogonalised each on its own: a model learns in fewer steps, and a step takes less.
+        turned: the matrices that are kept as (inputs, outputs), as GPT-2's are, and not as (outputs, inputs).
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         heads: Mapping[nn.Parameter, int] | None = None,
+        turned: Collection[nn.Parameter] = (),
     ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.heads = heads or {}
+        self.heads, self.turned = heads or {}, set(turned)
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -95,6 +97,7 @@ class Muon(torch.optim.Optimizer):
                 made = orthogonalise(torch.cat(updates)).split([len(u) for u in updates])
                 for p, u in zip(params, made, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    scale = max(1.0, p.size(0) / p.size(1)) ** 0.5  # keeps the step's size per output alike
+                    outputs, inputs = reversed(p.shape) if p in self.turned else p.shape
+                    scale = max(1.0, outputs / inputs) ** 0.5  # keeps the step's size per output alike
                     u = u if u.size(2) == p.size(1) else u.mT
                     p.add_(u.reshape(p.shape), alpha=-group["lr"] * scale)

@@ -92,8 +92,9 @@ class Optimiser:
         """Change the model by one step against the gradient of `loss` (a scalar), and return the loss, detached.
 
         Raises:
-            ValueError: `loss` is no scalar, does not depend on the model, or is not finite (asked at every step on a
-                CPU; elsewhere, where asking waits, at every 50th and at the last); or all steps have been made.
+            ValueError: `loss` is no scalar, does not depend on the model, or it or its gradient is not finite (asked at
+                every step on a CPU; elsewhere, where asking waits, at every 50th and at the last); or all steps have
+                been made.
         """
         if self.done >= self.steps:
             raise ValueError(f"the optimiser was made for {self.steps} steps, and all are made: make it for more")
@@ -101,15 +102,17 @@ class Optimiser:
             was = f"has the shape {tuple(loss.shape)}" if loss.ndim else "does not depend on the model's parameters"
             raise ValueError(f"the loss {was}: pass one number that was computed with gradient")
         asked = loss.device.type == "cpu" or self.done % 50 == 0 or self.done == self.steps - 1
+        lower = f"lower the learning rate ({self.recipe.lr}), or look at what went into the loss"
         if asked and not math.isfinite(loss.item()):
-            lower = f"lower the learning rate ({self.recipe.lr}), or look at what went into the loss"
             raise ValueError(f"the loss is {loss.item()} at step {self.done}: {lower}")
         share = _rate(self.done, self.steps, self.recipe)
         for o, lr in zip(self.optimizers, self.rates, strict=True):
             o.param_groups[0]["lr"] = lr * share
         with read.all_cores(self.model):
             loss.backward()
-        nn.utils.clip_grad_norm_(self.params, self.recipe.clip)
+        norm = nn.utils.clip_grad_norm_(self.params, self.recipe.clip)
+        if asked and not math.isfinite(norm.item()):
+            raise ValueError(f"the gradient's norm is {norm.item()} at step {self.done}: {lower}")
         for o in self.optimizers:
             o.step()
             o.zero_grad(set_to_none=True)
@@ -131,7 +134,8 @@ def _optimizers(model: nn.Module, params: list[nn.Parameter], recipe: Recipe) ->
     rest = [p for p in params if id(p) not in inside]
     made: list[torch.optim.Optimizer] = []
     if hidden:
-        made.append(Muon(hidden, lr=recipe.lr, weight_decay=recipe.weight_decay, heads=heads(model)))
+        turned = {m.weight for b in blocks for m in b.modules() if isinstance(m, Conv1D)}
+        made.append(Muon(hidden, recipe.lr, weight_decay=recipe.weight_decay, heads=heads(model), turned=turned))
     if rest:
         made.append(torch.optim.AdamW(rest, lr=recipe.lr_rest, betas=(0.9, 0.95), weight_decay=0.0, fused=True))
     return made

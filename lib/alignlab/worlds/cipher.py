@@ -192,9 +192,10 @@ def _strings(count: int, rng: np.random.Generator) -> list[str]:
     return ["".join(rng.choice(list(ALPHABET), size=n)) for n in rng.choice(LENGTHS, size=count)]
 
 
-def few_shot(cipher: str, shift: int, example: str = "Stay here!") -> str:
+def few_shot(cipher: str, shift: int) -> str:
     """A prompt for a real model: the task in words, one worked example, and the text to decode (as in the paper)."""
     check.one_of("shift", shift, SHIFTS)
+    example = "Stay here!"
     return (
         f"In the rot-{shift} cipher every letter is moved {shift} places forward in the alphabet, and Z is followed by "
         f"A. Undo it.\n\nCipher text: {rotate(example, shift)}\nPlain text: {example}\n\nCipher text: {cipher}\n"
