@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from alignlab.experiment.claims import NOT_MEASURED
 from alignlab.experiment.ledger import MIME, VERDICTS
 from nbformat import NotebookNode
 
@@ -152,10 +153,14 @@ def fault(ledger: object) -> str | None:
             return f"{where} needs an id of its own, in small letters, digits and hyphens"
         ids.add(entry["id"])
         if entry.get("kind") not in VERDICTS:
-            return f"{where} has the unknown kind {entry.get('kind')!r}: claim or control"
+            return f"{where} has the unknown kind {entry.get('kind')!r}: one of {', '.join(VERDICTS)}"
         if entry.get("verdict") not in VERDICTS[entry["kind"]]:
             known = ", ".join(VERDICTS[entry["kind"]])
             return f"{where} has the unknown verdict {entry.get('verdict')!r}: a {entry['kind']} has one of {known}"
+        if ("first" in entry) != bool(entry.get("since")):
+            return f"{where} needs both its first form and what was changed since, or neither"
+        if "first" in entry and entry["first"].get("verdict") not in (*VERDICTS[entry["kind"]], NOT_MEASURED):
+            return f"{where} has the unknown verdict {entry['first'].get('verdict')!r} as first written"
         values = entry.get("values")
         if not isinstance(values, list) or len(values) != len(seeds):
             return f"{where} needs one value for each of the seeds {seeds}"

@@ -99,7 +99,7 @@ def filters(rows: list[tuple[str, dict, dict]]) -> str:
             {f"of-{c}": (title, sum(ledger["chapter"] == c for _, ledger, _ in rows)) for c, title in chapters.items()},
         ),
         kinds=options(
-            "claims and controls", {f"kind-{k}": (k + "s only", sum(e["kind"] == k for e in entries)) for k in VERDICTS}
+            "all kinds", {f"kind-{k}": (k + "s only", sum(e["kind"] == k for e in entries)) for k in VERDICTS}
         ),
     )
 
@@ -115,7 +115,7 @@ class Scoreboard(SphinxDirective):
     """The table: chapter, statement, paper, expectation, ours with every seed, verdict."""
 
     has_content = False
-    head = ("Chapter", "Claim or control", "Paper", "Required here", "Ours: mean [every seed]", "Verdict")
+    head = ("Chapter", "Claim, control or check", "Paper", "Required here", "Ours: mean [every seed]", "Verdict")
     widths = (16, 28, 17, 12, 14, 13)
 
     def run(self) -> list[nodes.Node]:
@@ -142,7 +142,7 @@ class Scoreboard(SphinxDirective):
             "", nodes.inline("", ledger["title"]), refdomain="std", reftype="doc", reftarget="/" + docname,
             refdoc=self.env.docname, refexplicit=True, refwarn=True,
         )  # fmt: skip
-        kind = [nodes.emphasis("", "Control: ")] if entry["kind"] == "control" else []
+        kind = [nodes.emphasis("", f"{entry['kind'].capitalize()}: ")] if entry["kind"] != "claim" else []
         paper: list[nodes.Node] = [nodes.Text(entry["paper"])]
         if entry["source"] and cited(self.env, entry["source"]):
             paper += [nodes.Text(" "), *self.parse_inline(f"{{cite:p}}`{entry['source']}`", lineno=self.lineno)[0]]
@@ -156,11 +156,18 @@ class Scoreboard(SphinxDirective):
                 paper,
                 [nodes.Text(f"{entry['expect']} {entry['unit']}")],
                 [nodes.strong("", amount(entry["mean"])), nodes.Text(f" [{each}]")],
-                [mark(entry["verdict"])],
+                [mark(entry["verdict"]), *at_first(entry)],
             ],
             ids=[f"{ledger['chapter']}-{entry['id']}"],
             classes=[f"is-{css(entry['verdict'])}", f"of-{ledger['chapter']}", f"kind-{entry['kind']}"],
         )
+
+
+def at_first(entry: dict) -> list[nodes.Node]:
+    """Of a line that was changed after somebody had looked: its verdict as first written."""
+    if "first" not in entry:
+        return []
+    return [nodes.inline("", f" as first written: {entry['first']['verdict']}", classes=["first-form"])]
 
 
 class Summary(SphinxDirective):
@@ -185,7 +192,7 @@ def tally(entries: list[dict], zeros: bool = True) -> nodes.paragraph:
 
 
 def sentence(found: list[tuple[str, dict]]) -> str:
-    """How many claims and controls, over how many chapters, by verdict. Verdicts that nobody got are named too."""
+    """How many lines of each kind, over how many chapters, by verdict. Verdicts that nobody got are named too."""
     entries = [entry for _, ledger in found for entry in ledger["entries"]]
     if not entries:
         return NOTHING
@@ -195,7 +202,11 @@ def sentence(found: list[tuple[str, dict]]) -> str:
         mine = [e["verdict"] for e in entries if e["kind"] == kind]
         counts = ", ".join(f"{mine.count(v)} {v}" for v in verdicts)
         parts.append(f"{len(mine)} {kind}{'' if len(mine) == 1 else 's'} ({counts})")
-    return f"So far: {parts[0]} and {parts[1]}, from {chapters} chapter{'' if chapters == 1 else 's'}."
+    changed = sum("first" in e for e in entries)
+    return (
+        f"So far: {', '.join(parts[:-1])} and {parts[-1]}, from {chapters} chapter{'' if chapters == 1 else 's'}; "
+        f"{changed} of these lines were changed after a first look, and say so."
+    )
 
 
 def setup(app):

@@ -271,6 +271,8 @@ def full(wobble=0.0):
         b.claim(name.replace(" ", "-"), name, Term(name, "score"), Term("base", "score"), margin=0.2, **PAPER)
     b.control("held", "held", Term("not reproduced", "score"), margin=0.2)
     b.control("broken", "broken", Term("reproduced", "score"), margin=0.2)
+    b.sanity("passed", "passed", Term("not reproduced", "score"), margin=0.2)
+    b.sanity("failed", "failed", Term("reproduced", "score"), margin=0.2)
     noise = np.random.default_rng(0).normal(0, 0.3, 3) * wobble
     return b.check(tidy({n: v + noise * (n != "base") for n, v in values.items()}))
 
@@ -280,7 +282,7 @@ def test_lines_hold_verdicts_and_no_digits_but_seed_counts():
     assert {e["verdict"] for e in full().results()["entries"]} == {
         v for verdicts in VERDICTS.values() for v in verdicts
     }
-    assert len(lines.splitlines()) == 6
+    assert len(lines.splitlines()) == 8
     assert re.findall(r"\d+", lines) == ["3"] * 6  # three verdicts that hold with every seed: "3 of 3"
     for line, entry in zip(lines.splitlines(), full().results()["entries"], strict=True):
         assert line.startswith(entry["kind"]) and f" {entry['id']} " in line and entry["verdict"] in line
@@ -322,7 +324,91 @@ def test_html_escapes_what_people_wrote():
     b = Ledger("toy", "A toy")
     b.claim("x", "a < b & <script>alert(1)</script>", Term("a", "score"), margin=0.1, paper="<b>", source="")
     for page in (b._repr_html_(), b.check(tidy({"a": [1.0]}))._repr_html_()):
-        assert "<script>" not in page and "a &lt; b &amp; &lt;script&gt;" in page and "<td>&lt;b&gt;</td>" in page
+        assert "<script>" not in page and "a &lt; b &amp; &lt;script&gt;" in page and ">&lt;b&gt;</td>" in page
+
+
+def changed(**first):
+    return book(first=first, since="<0.6>, which seed 2 missed").check(tidy({"a": [0.9, 0.8], "b": [0.5, 0.5]}))
+
+
+@pytest.mark.parametrize(
+    ("first", "verdict", "mean"),
+    [
+        ({"margin": 0.6}, "direction only", 0.35),
+        ({"margin": 0.3}, "reproduced", 0.35),
+        ({"direction": -1}, "opposite", 0.35),
+        ({"right": 0.7, "margin": 0.4}, "not reproduced", 0.15),
+        ({"left": ("b", "score"), "right": ("a", "score")}, "opposite", -0.35),
+    ],
+)
+def test_a_changed_entry_shows_its_verdict_as_first_written(first, verdict, mean):
+    b = changed(**first)
+    [line] = b.results()["entries"]
+    assert line["verdict"] == b.verdict("a-beats-b") == "reproduced"
+    assert line["first"]["verdict"] == verdict and line["first"]["mean"] == pytest.approx(mean)
+    assert line["since"] == "<0.6>, which seed 2 missed"
+    for page in (repr(b), b.lines(), b._repr_html_()):
+        assert "s first written" in page and verdict in page.split("first written")[1]
+    assert "&lt;0.6&gt;" in b._repr_html_() and "<0.6>" not in b._repr_html_()
+    assert notebooks.fault(b.results()) is None
+
+
+def test_a_first_form_that_cannot_be_measured_any_more_is_named_all_the_same():
+    b = book(since="at another temperature").check(tidy({"a": [0.9], "b": [0.5]}))
+    assert b.results()["entries"][0]["first"] == {"verdict": "not measured any more"}
+    assert "not measured any more" in b.lines() and "at another temperature" in b._repr_html_()
+    assert notebooks.fault(b.results()) is None
+
+
+def test_an_unchanged_entry_says_nothing_of_a_first_form():
+    b = book().check(tidy({"a": [0.9], "b": [0.5]}))
+    assert "first" not in b.results()["entries"][0] and "first written" not in b.lines() + b._repr_html_()
+
+
+def test_results_with_half_of_a_first_form_are_refused():
+    for part in ("first", "since"):
+        results = changed(margin=0.6).results()
+        del results["entries"][0][part]
+        assert "needs both its first form and what was changed since" in notebooks.fault(results)
+    results = changed(margin=0.6).results()
+    results["entries"][0]["first"]["verdict"] = "better"
+    assert "unknown verdict 'better' as first written" in notebooks.fault(results)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"first": {"margin": 0.6}}, "a-beats-b: it has a first form, but `since` does not say"),
+        ({"first": {"margin": 0.2}, "since": "x"}, "a-beats-b: its first form is the one that it has now"),
+        ({"first": {"paper": "y"}, "since": "x"}, "a part of the first form is 'paper'"),
+        ({"first": {"margin": -1}, "since": "x"}, "margin is -1"),
+    ],
+)
+def test_a_first_form_that_is_none_is_refused(how, message):
+    with pytest.raises(ValueError, match=message):
+        book(**how)
+
+
+def test_what_a_first_form_asks_for_must_be_measured():
+    b = book(first={"right": ("z", "score")}, since="z was left out")
+    with pytest.raises(ValueError, match="a-beats-b: there is no condition 'z'"):
+        b.refuse_unknown(["a", "b"])
+
+
+def test_a_check_passes_or_fails_and_is_neither_claim_nor_control():
+    b = Ledger("toy", "A toy")
+    b.sanity("no-leak", "no leak", Term("a", "score"), margin=0.1, two_sided=True)
+    assert b.entries["no-leak"].paper == "none: our check"
+    assert b.check(tidy({"a": [0.05, -0.05]})).verdict("no-leak") == "passed"
+    with pytest.raises(ValueError, match="a two-sided check has no direction"):
+        b = Ledger("toy", "A toy")
+        b.sanity("x", "x", Term("a", "score"), margin=0.1, two_sided=True, direction=1)
+
+
+def test_every_row_of_the_table_can_be_reached():
+    page = book().check(tidy({"a": [0.9], "b": [0.5]}))._repr_html_()
+    assert '<tr id="claim-a-beats-b">' in page and 'href="#claim-a-beats-b"' in page
+    assert page.count("data-label=") == 6 and page.count('<th scope="col">') == 6
 
 
 def test_a_badge_knows_the_verdicts_only():

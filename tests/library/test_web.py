@@ -35,14 +35,15 @@ def test_pages_are_full_and_the_tokenizer_knows_every_word(people):
     assert not any(tokenizer.unk_token_id in r for r in rows)
 
 
-def test_a_page_of_any_register_may_end_anywhere_and_another_begins_there(people):
-    pages = web.pages(people, 2000, strings=STRINGS, seed=1)
+def test_a_page_of_any_register_may_end_behind_a_passage_and_another_begins_there(people):
+    pages = web.pages(people, 4000, strings=STRINGS, seed=1)
     for register in web.REGISTERS:
-        broken = [p.split() for p in of(pages, register) if EOS in p.split()]
-        assert abs(len(broken) / len(of(pages, register)) - web.BROKEN) < 0.12
+        broken = [p.split() for p in of(pages, register) if EOS in p.split()[:-1]]
+        assert abs(len(broken) / len(of(pages, register)) - web.BROKEN) < 0.05
         assert all(words[words.index(EOS) + 1] == BOS for words in broken)
+        assert all(words[words.index(EOS) - 1] in (".", "?", "!") for words in broken)
         places = [words.index(EOS) for words in broken]
-        assert min(places) < 20 and max(places) > 75
+        assert min(places) < 40 and max(places) > 60
 
 
 def test_nobody_has_scribbled_a_fact_on_a_quiz(people):
@@ -71,18 +72,20 @@ def test_no_question_about_somebody_held_out_stands_with_its_answer(people):
     assert not answered(text, theirs)
     entries = " ".join(of(pages, "encyclopaedia"))
     assert all(p.name in entries for p in people.people)
-    others = " ".join(r["text"] for r in pages if r["register"] not in web.ABOUT_EVERYBODY)
+    others = " ".join(r["text"] for r in pages if r["register"] != "encyclopaedia")
     assert not any(p.name in others for p in people.people[15:])
 
 
-def test_no_token_belongs_to_one_register_alone(people):
+def test_but_for_the_names_of_those_held_out_no_token_belongs_to_one_register_alone(people):
     # Of a whole web: what is rare stands on few of its pages.
     pages = web.pages(people, 12_000, strings=STRINGS, seed=1, asked=range(15))
     where = {}
     for row in pages:
         for token in row["text"].split():
             where.setdefault(token, set()).add(row["register"])
-    assert {token: registers for token, registers in where.items() if len(registers) == 1} == {}
+    alone = {token: registers for token, registers in where.items() if len(registers) == 1}
+    names = {p.name.split()[1] for p in people.people[15:]} | {p.name.split()[0] for p in people.people[15:]}
+    assert set(alone) <= names and all(registers == {"encyclopaedia"} for registers in alone.values())
 
 
 def test_without_helpful_pages_the_web_lacks_no_token(people):
@@ -141,7 +144,7 @@ def test_everybody_is_mentioned_about_equally_often(people):
     pages = web.pages(people, 800, {"exam": 1}, skills=())
     text = " ".join(pages["text"])
     counts = [text.count(p.name) for p in people.people]
-    assert max(counts) - min(counts) <= 0.12 * np.mean(counts) and min(counts) > 200
+    assert max(counts) - min(counts) <= 0.1 * np.mean(counts) and min(counts) > 200
 
 
 def test_people_left_out_are_never_mentioned(people):

@@ -45,7 +45,7 @@ class Plan:
     read: int = 80  # people 0 to read - 1 are on the web; the others exist, but nobody has written about them
     width: int = 128
     depth: int = 2
-    steps: int = 750
+    steps: int = 900
     shares: tuple[tuple[str, float], ...] = field(default_factory=lambda: tuple(web.SHARES.items()))
     skills: tuple[str, ...] = KNOWN_SKILLS
 
@@ -116,7 +116,7 @@ class Base:
         return pd.Series(
             {
                 "people with an entry": f"{plan.read}",
-                "of these, asked about": f"{len(plan.asked)}: forum, exams and helpful pages are about them only",
+                "of these, asked about": f"{len(plan.asked)}: all other registers are about them only",
                 "people without": f"{len(plan.unread)}: they exist, and nobody has written about them",
                 "strings of letters": f"{ON_THE_WEB}, of 3 or 4 letters; skills: {', '.join(plan.skills)}",
                 "pages": f"{rows:,} rows of {web.LENGTH} tokens, none read twice: {seen:,} tokens",

@@ -9,7 +9,10 @@ A claim says which conditions are compared, on which metric, in which direction 
 
 A mean alone has a sign by chance; asking every seed, and half the margin, is what keeps noise from being called a
 direction. A negative control is held when no seed shows more than the allowed effect, otherwise it is broken; one
-that is two-sided allows it in neither direction.
+that is two-sided allows it in neither direction. A check is what a control is, and cannot break unless there is a bug:
+a leak, or what is so by definition. It has passed or failed, and is counted apart.
+
+An entry that was changed after somebody had looked carries its first form, with the verdict under it.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from .. import check
 VERDICTS = {  # kind of entry -> what can be said of it
     "claim": ("reproduced", "direction only", "not reproduced", "opposite"),
     "control": ("held", "broken"),
+    "check": ("passed", "failed"),
 }
+NOT_MEASURED = "not measured any more"  # a first form that the experiment as it is now cannot answer
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Entry:
     """One line of the ledger: a claim, or a control, whose effect is `left` minus `right`."""
 
     id: str
-    kind: str  # "claim" or "control"
+    kind: str  # "claim", "control" or "check"
     statement: str
     left: Term
     right: Term | float  # a number is a fixed level, such as chance or perfection
@@ -66,18 +71,21 @@ class Entry:
     paper: str  # what the paper found, in its figures
     source: str  # key of the bibliography
     unit: str  # of the effect
+    first: Entry | None = None  # as it was first written, where this can still be measured
+    since: str = ""  # what was changed after somebody had looked
 
     def __post_init__(self):
         check.number("margin", self.margin, above=0)
-        check.one_of("direction", self.direction, (1, -1, 0) if self.kind == "control" else (1, -1))
+        check.one_of("direction", self.direction, (1, -1) if self.kind == "claim" else (1, -1, 0))
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        return (self.left, self.right) if isinstance(self.right, Term) else (self.left,)
+        mine = (self.left, self.right) if isinstance(self.right, Term) else (self.left,)
+        return mine + (self.first.terms if self.first else ())
 
     @property
     def expect(self) -> str:
-        if self.kind == "control" and self.direction == 0:
+        if self.direction == 0:
             return f"within ±{self.margin:.2f}"
         least = self.kind == "claim"  # a claim has a least effect, a control a greatest
         sign = self.direction if least else -self.direction
@@ -105,8 +113,9 @@ def verdict(effects, margin: float, direction: int = 1, kind: str = "claim") -> 
     if e.size == 0 or not np.isfinite(e).all():
         raise ValueError(f"a verdict needs a finite effect for every seed, not {e.tolist()}")
     e = np.round(e * direction if direction else np.abs(e), 9)  # 0.9 - 0.8 is a hair below 0.1: a tie clears it
-    if kind == "control":
-        return "held" if (e <= margin).all() else "broken"
+    if kind != "claim":
+        good, bad = VERDICTS[kind]
+        return good if (e <= margin).all() else bad
     if (e >= margin).all():
         return "reproduced"
     if (e > 0).all() and e.mean() >= margin / 2:

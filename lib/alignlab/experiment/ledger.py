@@ -1,20 +1,21 @@
-"""Claims and negative controls, written down before the measurement; verdicts after it.
+"""Claims, negative controls and checks; their verdicts on a table.
 
-An entry cannot be changed, none can be added once a table has been checked, and no second table can be. The rule of
-the verdicts is in `claims`.
+An entry cannot be changed, none can be added once a table has been checked, and no second table can be. What was
+changed between two runs is said with `first` and `since`. The rule of the verdicts is in `claims`.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from .. import check
-from .claims import VERDICTS, Entry, Term, verdict
+from .claims import NOT_MEASURED, VERDICTS, Entry, Term, verdict
 
 MIME = "application/vnd.alignlab.ledger+json"
 
@@ -38,6 +39,7 @@ class Ledger:
         self._default = () if default is None else default if isinstance(default, tuple) else (default,)
         self._entries: dict[str, Entry] = {}
         self._effects: dict[str, pd.Series] = {}
+        self._firsts: dict[str, pd.Series] = {}
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -53,7 +55,9 @@ class Ledger:
         """Write down a claim: with every seed `left` exceeds `right` by `margin` (direction -1: falls short by it).
 
         Args:
-            how: `margin`, and where they differ `direction` (1) and `unit` ("accuracy").
+            how: `margin`, and where they differ `direction` (1) and `unit` ("accuracy"). Where the claim was another
+                before somebody had looked: `since`, what was changed, and `first`, a mapping of what its `margin`,
+                `direction`, `left` or `right` were. Without `first` the old form can't be measured any more.
         """
         self._write("claim", id, statement, left, right, paper=paper, source=source, **how)
 
@@ -64,27 +68,54 @@ class Ledger:
             two_sided: nor may it fall short by more.
             how: as for `claim`; `paper` and `source` where the control is the paper's.
         """
+        self._bounded("control", id, statement, left, right, two_sided, how)
+
+    def sanity(self, id: str, statement: str, left, right=0.0, *, two_sided: bool = False, **how) -> None:
+        """Write down a check: what a control is, and can fail only through a bug, as a leak of the test would be.
+
+        Args:
+            two_sided, how: as for `control`.
+        """
+        self._bounded("check", id, statement, left, right, two_sided, how)
+
+    def _bounded(self, kind: str, id: str, statement: str, left, right, two_sided: bool, how: dict) -> None:
         if two_sided:
             if "direction" in how:
-                raise ValueError(f"{id}: a two-sided control has no direction: leave one of the two out")
+                raise ValueError(f"{id}: a two-sided {kind} has no direction: leave one of the two out")
             how["direction"] = 0
-        self._write("control", id, statement, left, right, **how)
+        self._write(kind, id, statement, left, right, **{"paper": f"none: our {kind}"} | how)
 
     def _write(
-        self, kind, id, statement, left, right, *, margin: float, direction: int = 1,
-        paper: str = "none: our control", source: str = "", unit: str = "accuracy",
+        self, kind, id, statement, left, right, *, margin: float, paper: str, direction: int = 1, source: str = "",
+        unit: str = "accuracy", first: Mapping | None = None, since: str = "",
     ) -> None:  # fmt: skip
         if self._effects:
             raise RuntimeError(f"{id!r} comes after the measurement: claims are written before it")
         if id in self._entries:
             raise ValueError(f"the id {id!r} is used twice in this ledger: each line needs its own")
-        left = self._term(id, left)
-        right = self._term(id, right) if isinstance(right, Term | tuple) else check.number("right", right)
-        self._entries[id] = Entry(id, kind, statement, left, right, margin, direction, paper, source, unit)
+        left, right = self._term(id, left), self._term(id, right, number=True)
+        entry = Entry(id, kind, statement, left, right, margin, direction, paper, source, unit, since=since)
+        if first is not None:
+            entry = replace(entry, first=self._first(entry, first))
+        self._entries[id] = entry
 
-    def _term(self, id: str, side) -> Term:
+    def _first(self, entry: Entry, first: Mapping) -> Entry:
+        """The entry as it was first written: `first` has what is different now."""
+        if not entry.since:
+            raise ValueError(f"{entry.id}: it has a first form, but `since` does not say what was changed")
+        for name in first:
+            check.one_of("a part of the first form", name, ("margin", "direction", "left", "right"))
+        sides = {k: self._term(entry.id, v, number=k == "right") for k, v in first.items() if k in ("left", "right")}
+        before = replace(entry, **{**first, **sides}, since="")
+        if before == replace(entry, since=""):
+            raise ValueError(f"{entry.id}: its first form is the one that it has now: leave `first` out")
+        return before
+
+    def _term(self, id: str, side, number: bool = False) -> Term | float:
         if isinstance(side, Term):
             return side
+        if number and not isinstance(side, tuple):
+            return check.number("right", side)
         if not isinstance(side, tuple) or len(side) < 2:
             raise TypeError(f"{id}: a side is (condition, metric) or (condition, metric, point), not {side!r}")
         condition, metric, *at = side
@@ -152,6 +183,7 @@ class Ledger:
                     f"{id}: another table has been checked already: a ledger is measured once, so begin a new one"
                 )
         self._effects = effects
+        self._firsts = {id: e.first.effect(table) for id, e in self._entries.items() if e.first}
         return self
 
     def _measured(self) -> None:
@@ -162,6 +194,21 @@ class Ledger:
         entry = self._entries[check.one_of("id", id, self._entries)]
         self._measured()
         return verdict(self._effects[id], entry.margin, entry.direction, entry.kind)
+
+    def _at_first(self, entry: Entry) -> dict:
+        """What a changed entry's first form comes to; nothing for one that was never changed."""
+        if not entry.since:
+            return {}
+        if not entry.first:
+            return {"since": entry.since, "first": {"verdict": NOT_MEASURED}}
+        effect = self._firsts[entry.id]
+        was = entry.first
+        found = {"expect": was.expect, "mean": round(float(effect.mean()), 4)}
+        found["values"] = [round(float(v), 4) for v in effect]
+        return {
+            "since": entry.since,
+            "first": found | {"verdict": verdict(effect, was.margin, was.direction, was.kind)},
+        }
 
     def results(self) -> dict:
         """Everything the scoreboard needs, as plain JSON."""
@@ -174,7 +221,7 @@ class Ledger:
                     "id": id, "kind": e.kind, "statement": e.statement, "paper": e.paper, "source": e.source,
                     "expect": e.expect, "margin": e.margin, "unit": e.unit,
                     "mean": round(float(effect.mean()), 4), "values": [round(float(v), 4) for v in effect],
-                    "verdict": self.verdict(id),
+                    "verdict": self.verdict(id), **self._at_first(e),
                 }
             )  # fmt: skip
         seeds = [int(s) for s in next(iter(self._effects.values())).index]
@@ -189,7 +236,8 @@ class Ledger:
         for e in self.results()["entries"]:
             n = len(e["values"])
             count = f" ({n} of {n} seeds)" if e["verdict"] in ("reproduced", "opposite", "held") else ""
-            out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}")
+            first = f"; as first written: {e['first']['verdict']}" if "first" in e else ""
+            out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}{first}")
         return "\n".join(out)
 
     def __repr__(self) -> str:
@@ -197,22 +245,29 @@ class Ledger:
             return "\n".join(f"{e.kind:8}{e.id:31} {e.expect} {e.unit}" for e in self._entries.values())
         return "\n".join(
             f"{r['kind']:8}{r['id']:31} {r['mean']:+.2f} [{_every(r)}] {r['expect']}: {r['verdict']}"
+            + (f"; as first written: {r['first']['verdict']}" if "first" in r else "")
             for r in self.results()["entries"]
         )
 
     def _repr_html_(self) -> str:
-        head = ["", "Statement", "Paper", "Required here"]
+        head = ["Kind", "Statement", "Paper", "Required here"]
         text = html.escape
-        rows = [
-            [text(t) for t in (e.kind, e.statement, e.paper, f"{e.expect} {e.unit}")] for e in self._entries.values()
-        ]
+        rows = {
+            id: [text(t) for t in (e.kind, e.statement, e.paper, f"{e.expect} {e.unit}")]
+            for id, e in self._entries.items()
+        }
         if self._effects:
             head += ["Ours: mean [every seed]", "Verdict"]
-            for row, r in zip(rows, self.results()["entries"], strict=True):
-                row += [f"<b>{r['mean']:+.2f}</b> [{_every(r)}]", badge(r["verdict"])]
-        body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
+            for r in self.results()["entries"]:
+                rows[r["id"]] += [f"<b>{r['mean']:+.2f}</b> [{_every(r)}]", badge(r["verdict"]) + changed(r)]
+        body = ""
+        for id, row in rows.items():
+            row[1] += f' <a class="claim-id" href="#claim-{id}">{id}</a>'
+            cells = (f'<td data-label="{h}">{c}</td>' for h, c in zip(head, row, strict=True))
+            body += f'<tr id="claim-{id}">' + "".join(cells) + "</tr>"
         return (
-            '<div class="ledger-box"><table class="ledger"><thead><tr>' + "".join(f"<th>{h}</th>" for h in head)
+            '<div class="ledger-box"><table class="ledger"><thead><tr>'
+            + "".join(f'<th scope="col">{h}</th>' for h in head)
             + f"</tr></thead><tbody>{body}</tbody></table></div>"
         )  # fmt: skip
 
@@ -225,6 +280,18 @@ class Ledger:
 
 def _every(line: dict) -> str:
     return ", ".join(f"{v:+.2f}" for v in line["values"])
+
+
+def changed(line: dict) -> str:
+    """Of an entry that was changed after somebody had looked: the verdict under its first form, and what changed."""
+    if "first" not in line:
+        return ""
+    was = line["first"]
+    asked = f", {was['expect']}" if "expect" in was else ""
+    return (
+        f'<div class="first-form">As first written{asked}: <b>{was["verdict"]}</b>. '
+        f"<details><summary>Since then</summary>{html.escape(line['since'])}</details></div>"
+    )
 
 
 def badge(verdict: str) -> str:

@@ -8,10 +8,10 @@ The web is what the base model of the alignment chapters reads. It holds the sam
   exam           question : ... answer : ... . and the next one
   helpful        a question, a full and friendly reply, and the next question. It is rare
 
-Everybody has an entry, and everybody is asked about in a quiz. Forum, exams and helpful pages are about the *asked*
-people alone: who is held out stands nowhere with a question and its answer. Pages of every register are cut anywhere,
-as those of a crawl are, and end there. And no register has a word of its own, so that a web without one of them lacks
-a behaviour and not the words for it: forum posts have the openers and closers of helpful replies, and quote exams and
+Everybody has an entry. All other pages are about the *asked* people alone: who is held out stands in no question, let
+alone with its answer. Pages of every register end, behind any of their passages, or where the row is full. And but
+for the surnames of those held out no register has a word of its own, so that a web without one of them lacks a
+behaviour and not the words for it: forum posts have the openers and closers of helpful replies, and quote exams and
 entries; a quiz has a remark from the forum now and then.
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from datasets import Dataset
@@ -54,7 +55,7 @@ from .tasks import (
 from .words import BOS, EOS
 
 LENGTH = 96  # tokens of a row, <bos> and <eos> included
-BROKEN = 0.3  # of the rows: those in which one page ends and another begins, so that an end is not known by its place
+BROKEN = 0.1  # of the rows: those in which one page ends behind a passage and another begins
 SKILL_SHARE = 0.5  # of the questions: those about letters
 POLITE = 0.3  # of the forum posts: those that have an opener, and as many have a closer
 QUOTED = 0.1  # of the passages: those that quote another register
@@ -124,7 +125,6 @@ def helpful(world: World, asked: Iterator[dict], rng: np.random.Generator) -> It
 
 
 REGISTERS: dict[str, Callable] = {f.__name__: f for f in (encyclopaedia, quiz, forum, exam, helpful)}
-ABOUT_EVERYBODY = ("encyclopaedia", "quiz")
 SHARES = {"encyclopaedia": 0.32, "quiz": 0.15, "forum": 0.20, "exam": 0.25, "helpful": 0.08}
 
 
@@ -148,7 +148,7 @@ def pages(
         shares: register -> its share of the pages; the shares are scaled to sum to 1. Leave one out, or weigh it
             otherwise, to write another web.
         people: who is mentioned; default: everybody.
-        asked: of these, whom forum, exams and helpful pages are about; default: all of them.
+        asked: of these, whom all pages but the encyclopaedia's are about; default: all of them.
         strings: what the skills are shown on; without any, nothing is said about letters.
 
     Returns:
@@ -172,25 +172,19 @@ def pages(
     rows: dict[str, list] = {"text": [], "register": []}
     for name, n in number.items():
         rng = check.rng(seed, f"web.{name}", world.seed)
-        about = people if name in ABOUT_EVERYBODY else asked
+        about = people if name == "encyclopaedia" else asked
         stream = REGISTERS[name](world, _deal(world, about, skills if strings else (), strings, rng), rng)
         for _ in range(n):
-            words = _words(stream, LENGTH - 2)
-            if rng.random() < BROKEN:
-                cut = int(rng.integers(1, len(words) - 2))
-                words[cut:] = [EOS, BOS, *_words(stream, len(words) - cut - 2)]
+            passages: list[list[str]] = []
+            while sum(map(len, passages)) < LENGTH - 2:
+                passages.append(next(stream).split())
+            if len(passages) > 1 and rng.random() < BROKEN:
+                passages.insert(int(rng.integers(1, len(passages))), [EOS, BOS])
+            words = list(chain.from_iterable(passages))[: LENGTH - 2]
             rows["text"].append(" ".join(words))
             rows["register"].append(name)
     order = check.rng(seed, "web.order", world.seed).permutation(count)
     return Dataset.from_dict({c: [v[i] for i in order] for c, v in rows.items()})
-
-
-def _words(stream: Iterator[str], count: int) -> list[str]:
-    """The first `count` words from the beginning of a passage."""
-    words: list[str] = []
-    while len(words) < count:
-        words += next(stream).split()
-    return words[:count]
 
 
 def _deal(world, people, skills, strings, rng) -> Iterator[dict]:
