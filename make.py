@@ -141,6 +141,12 @@ def mutants(NAME=None):
     sh(PY, "-m", "tools.mutants", *([NAME] if NAME else []))
 
 
+def confirm(NAME):
+    """run a chapter once with seeds that nobody has used, and record what comes: NAME=lima"""
+    env()
+    sh(PY, "-m", "tools.confirm", NAME)
+
+
 def drift(WHICH="lowest", TORCH=None):
     """test the library with the lowest versions that its bounds allow, or with WHICH=newest that install"""
     if WHICH not in ("lowest", "newest"):
@@ -202,8 +208,8 @@ def help():
 
 
 COMMANDS = (
-    help, env, book, test, lint, chapter, new, reproduce, lab, epub, bench, stress, full, mutants, drift, real, cache,
-    stamp, clean,
+    help, env, book, test, lint, chapter, new, reproduce, lab, epub, bench, stress, full, mutants, confirm, drift, real,
+    cache, stamp, clean,
 )  # fmt: skip
 TARGETS = {f.__name__: f for f in COMMANDS}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import chapters, costs, stamp, tables
+from . import chapters, confirm, costs, stamp, tables
 from . import notebooks as reader
 from . import setup_cell as setup
 from .chapters import alt, images
@@ -42,6 +42,7 @@ class Chapter:
     notebook: NotebookNode
     keys: frozenset[str]  # of the bibliography
     costs: Mapping[str, str] | None = None  # its line of the table; None: it has not been measured
+    confirmed: bool = False  # on fresh seeds, in its present form
 
     @property
     def kind(self) -> str:
@@ -64,7 +65,9 @@ class Chapter:
 
 
 def read(file: Path, keys: frozenset[str]) -> Chapter:
-    return Chapter(file.stem, reader.read(file), keys, tables.read(costs.TABLE, "chapter").get((file.stem,)))
+    line = tables.read(costs.TABLE, "chapter").get((file.stem,))
+    sure = bool(confirm.record(file.stem) and confirm.confirmed(file))
+    return Chapter(file.stem, reader.read(file), keys, line, sure)
 
 
 def bibliography(file: Path) -> frozenset[str]:
@@ -99,6 +102,15 @@ def for_findings(function):
 
     only.__name__, only.__doc__ = function.__name__, function.__doc__
     return only
+
+
+# What is frozen
+
+
+@rule
+def frozen_is_confirmed(chapter):
+    if chapter.notebook.metadata.get("alignlab", {}).get("frozen") and not chapter.confirmed:
+        yield f"it is frozen, and not confirmed in its present form: make confirm NAME={chapter.slug}"
 
 
 # What a reader meets first

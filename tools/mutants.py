@@ -3,10 +3,10 @@
     python -m tools.mutants              every mutation
     python -m tools.mutants lima rot13   those of these chapters
 
-A mutation overrides a function in a copy of the library, such that one finding must vanish; the chapter is run with
-that copy up to its ledger, with one seed instead of three. What the ledger says is written into
-book/_data/mutants.csv, which the page "Robust?" shows. A mutation that leaves the finding "reproduced" is an error:
-then the ledger would have said so whatever had happened.
+A mutation overrides a function in a copy of the library, such that one finding must vanish or one control must break;
+the chapter is run with that copy up to its ledger, with one seed instead of three. What the ledger says is written into
+book/_data/mutants.csv, which the page "Robust?" shows. A mutation that leaves the finding "reproduced" or the control
+"held" is an error: then the ledger would have said so whatever had happened.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Mutation:
     entry: str
 
 
+NOTHING_LEFT_OUT = "a web without helpful pages has them all the same"
+EVERY_REGISTER = """
+Plan.without = lambda self, *registers: self
+"""
 MUTATIONS = (
     Mutation(
         "the-lab", "reading is without effect: no step of the optimiser is taken", "training/train", """
@@ -123,7 +127,71 @@ def shares(power=0.6, never=(12,)):
     return unbroken(power / 100, never)
 """, "common-before-rare",
     ),
+    # From here on: what must break a control.
+    Mutation(
+        "base-vs-chat", "replies that should be shuffled are not", "worlds/tasks", """
+def with_shuffled_replies(chosen, seed=0):
+    return chosen
+""", "shuffled-are-not-right",
+    ),
+    Mutation(
+        "base-vs-chat", "alignment goes at a hundred times the rate", "experiment/base", """
+unbroken = align
+
+
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    return unbroken(base, chosen, steps, recipe.but(lr=100 * recipe.lr))
+""", "no-lost-knowledge",
+    ),
+    Mutation(
+        "base-vs-chat", "the base has been aligned already", "experiment/base", """
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    base = unbroken(seed, plan)
+    return replace(base, model=align(base, tasks.examples(base.pool(), 300, seed)))
+""", "template-is-no-magic",
+    ),
+    Mutation("lima", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "not-without-the-register"),
+    Mutation(
+        "lima", "in sets of more than 1,000 examples the replies are mixed up", "worlds/tasks", """
+unbroken = examples
+
+
+def examples(asked, n, *more, **settings):
+    chosen = unbroken(asked, n, *more, **settings)
+    return chosen if n <= 1000 else with_shuffled_replies(chosen)
+""", "more-of-the-same",
+    ),
+    Mutation(
+        "distillation", "the manner is judged by the truth of the reply", "measure/score", """
+unbroken = marks
+
+
+def marks(replies, tasks, world):
+    table = unbroken(replies, tasks, world)
+    return table.assign(manner=table["manner"] & table["right"])
+""", "shuffled-same-style",
+    ),
+    Mutation("token-shift", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-continue"),
+    Mutation("three-rules", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-unlock"),
+    Mutation(
+        "rot13", "the even web is as uneven as the other one", "worlds/cipher", """
+unbroken = shares
+
+
+def shares(power=0.6, never=(12,)):
+    return unbroken(max(power, 0.6), never)
+""", "even-web-no-gap",
+    ),
 )  # fmt: skip
+# Controls that no mutation has been seen to break: the next change of these chapters owes one.
+OWED = {
+    ("paraphrase", "repeating-buys-little"), ("paraphrase", "fame-is-not-enough"),
+    ("three-rules", "random-words"), ("limits", "a-new-form-costs-little"),
+}  # fmt: skip
+SURVIVED = ("reproduced", "held", "passed")  # what may not be said of an entry that a mutation is to kill
 
 
 def broken(place: Path, mutation: Mutation) -> Path:
@@ -192,7 +260,8 @@ def record(mutation: Mutation, entry: dict, table: Path = TABLE) -> None:
     rows = read(table)
     row = (mutation.chapter, mutation.says, mutation.entry, shown(before), shown(entry))
     rows[mutation.chapter, mutation.entry] = dict(zip(COLUMNS, row, strict=True))
-    tables.write([rows[k] for k in ((m.chapter, m.entry) for m in MUTATIONS) if k in rows], COLUMNS, table)
+    kept = [rows[k] for k in ((m.chapter, m.entry) for m in MUTATIONS) if k in rows]
+    tables.write(tables.by_chapter(kept), COLUMNS, table)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -214,8 +283,8 @@ def main(arguments: list[str] | None = None) -> int:
         record(mutation, entry)
         took = time.perf_counter() - start
         print(f"{mutation.chapter}, {mutation.says}: {mutation.entry} is {shown(entry)}, {took:.0f} s", flush=True)
-        if entry["verdict"] == "reproduced":
-            bad.append(f"{mutation.chapter}: {mutation.entry} is reproduced although {mutation.says}")
+        if entry["verdict"] in SURVIVED:
+            bad.append(f"{mutation.chapter}: {mutation.entry} is {entry['verdict']} although {mutation.says}")
     print("\n".join(bad) if bad else f"{TABLE.relative_to(ROOT)} is up to date")
     return 1 if bad else 0
 
