@@ -141,6 +141,12 @@ def mutants(NAME=None):
     sh(PY, "-m", "tools.mutants", *([NAME] if NAME else []))
 
 
+def register(NAME=None):
+    """note what the ledgers claim in a table that only grows: NAME=lima"""
+    env()
+    sh(PY, "-m", "tools.register", *([NAME] if NAME else []))
+
+
 def confirm(NAME):
     """run a chapter once with seeds that nobody has used, and record what comes: NAME=lima"""
     env()
@@ -208,8 +214,8 @@ def help():
 
 
 COMMANDS = (
-    help, env, book, test, lint, chapter, new, reproduce, lab, epub, bench, stress, full, mutants, confirm, drift, real,
-    cache, stamp, clean,
+    help, env, book, test, lint, chapter, new, reproduce, lab, epub, bench, stress, full, mutants, register, confirm,
+    drift, real, cache, stamp, clean,
 )  # fmt: skip
 TARGETS = {f.__name__: f for f in COMMANDS}
 

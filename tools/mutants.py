@@ -177,6 +177,24 @@ def marks(replies, tasks, world):
     Mutation("token-shift", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-continue"),
     Mutation("three-rules", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-unlock"),
     Mutation(
+        "three-rules", "the random words are the chosen ones", "models/rules", """
+def permuted(rules, tokenizer, seed=0):
+    return rules
+""", "random-words",
+    ),
+    Mutation(
+        "limits", "what is taught as turns of a chat is the answer to another question", "models/tokens", """
+unbroken = replies
+
+
+def replies(pairs, tokenizer, template=True, end=True):
+    if template:
+        said = pairs["response"][:]
+        pairs = Dataset.from_dict({"prompt": pairs["prompt"][:], "response": [*said[1:], *said[:1]]})
+    return unbroken(pairs, tokenizer, template, end)
+""", "a-new-form-costs-little",
+    ),
+    Mutation(
         "rot13", "the even web is as uneven as the other one", "worlds/cipher", """
 unbroken = shares
 
@@ -189,7 +207,6 @@ def shares(power=0.6, never=(12,)):
 # Controls that no mutation has been seen to break: the next change of these chapters owes one.
 OWED = {
     ("paraphrase", "repeating-buys-little"), ("paraphrase", "fame-is-not-enough"),
-    ("three-rules", "random-words"), ("limits", "a-new-form-costs-little"),
 }  # fmt: skip
 SURVIVED = ("reproduced", "held", "passed")  # what may not be said of an entry that a mutation is to kill
 

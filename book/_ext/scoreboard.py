@@ -59,7 +59,7 @@ def mark(verdict: str, count: int | None = None) -> nodes.inline:
 
 
 # The menus are hidden until the script runs: without it they would do nothing.
-FILTERS = """<form class="board-filters" aria-label="Filter the scoreboard" hidden>
+FILTERS = """<form class="board-filters" aria-label="Filter the scoreboard" autocomplete="off" hidden>
 <label>Verdict <select name="verdict">{verdicts}</select></label>
 <label>Chapter <select name="chapter">{chapters}</select></label>
 <label>Kind <select name="kind">{kinds}</select></label>
@@ -77,10 +77,26 @@ SCRIPT = """<script>
     form.querySelector("[role=status]").textContent = left
       ? `${left} of ${rows.length} lines shown` : "No line of the ledgers is like this.";
   };
-  form.addEventListener("change", show);
-  form.addEventListener("reset", () => setTimeout(show));
+  // What is chosen stands in the address: it can be sent to somebody, and comes back with the page.
+  const restore = () => {
+    const asked = new URLSearchParams(location.search);
+    for (const s of form.querySelectorAll("select")) {
+      const value = asked.get(s.name) ?? "";
+      s.value = [...s.options].some(o => o.value === value) ? value : "";
+    }
+    show();
+  };
+  const remember = () => {
+    const chosen = [...form.querySelectorAll("select")].filter(s => s.value).map(s => [s.name, s.value]);
+    const search = new URLSearchParams(chosen).toString();
+    history.replaceState(null, "", (search ? `?${search}` : location.pathname) + location.hash);
+    show();
+  };
+  form.addEventListener("change", remember);
+  form.addEventListener("reset", () => setTimeout(remember));
+  addEventListener("pageshow", restore);
   form.hidden = false;
-  show();
+  restore();
 })();
 </script>"""
 
@@ -137,6 +153,11 @@ class Scoreboard(SphinxDirective):
     def row(self, cells: list[list[nodes.Node]], **attributes) -> nodes.row:
         return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells], **attributes)
 
+    def link(self, docname: str, id: str) -> nodes.reference:
+        """The entry's id, which leads to its row in the chapter."""
+        there = self.env.app.builder.get_relative_uri(self.env.docname, docname)
+        return nodes.reference("", id, refuri=f"{there}#claim-{id}", internal=True, classes=["claim-id"])
+
     def entry(self, docname: str, ledger: dict, entry: dict) -> nodes.row:
         chapter = addnodes.pending_xref(
             "", nodes.inline("", ledger["title"]), refdomain="std", reftype="doc", reftarget="/" + docname,
@@ -152,7 +173,7 @@ class Scoreboard(SphinxDirective):
         return self.row(
             [
                 [chapter],
-                [*kind, nodes.Text(entry["statement"])],
+                [*kind, nodes.Text(entry["statement"] + " "), self.link(docname, entry["id"])],
                 paper,
                 [nodes.Text(f"{entry['expect']} {entry['unit']}")],
                 [nodes.strong("", amount(entry["mean"])), nodes.Text(f" [{each}]")],

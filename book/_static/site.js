@@ -12,4 +12,31 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   reach();
   addEventListener("resize", reach);
+
+  // A row becomes a card on a narrow screen (custom.css): each cell then needs the name of its column.
+  for (const table of document.querySelectorAll("table.ledger, table.robustness")) {
+    const heads = [...table.querySelectorAll("thead th")].map(th => th.textContent.trim());
+    for (const row of table.querySelectorAll("tbody tr"))
+      [...row.children].forEach((cell, i) => cell.dataset.label ??= heads[i] ?? "");
+  }
+
+  // From a ledger's row to its line on the scoreboard, and from a verdict to what it means.
+  const chapter = location.pathname.match(/\/notebooks\/([^/]+)\.html$/)?.[1];
+  const book = document.querySelector("link[rel=index]")?.getAttribute("href")?.replace(/genindex\.html$/, "") ?? "";
+  if (chapter) for (const id of document.querySelectorAll("table.ledger .claim-id")) {
+    const link = Object.assign(document.createElement("a"), {
+      className: "claim-id", textContent: "scoreboard",
+      href: `${book}book/scoreboard.html#${chapter}-${id.textContent}`,
+    });
+    link.setAttribute("aria-label", `${id.textContent} on the scoreboard`);
+    id.after(" ", link);
+  }
+  for (const mark of document.querySelectorAll("article td .verdict")) {
+    if (mark.closest("a")) continue;
+    const link = document.createElement("a");
+    link.className = "verdict-link";
+    link.href = `${book}book/how-to-run.html#reading-a-ledger`;
+    mark.replaceWith(link);
+    link.append(mark);
+  }
 });

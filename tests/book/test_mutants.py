@@ -70,7 +70,9 @@ def test_no_finding_survives_its_mutation(mutation):
 
 def test_every_control_is_broken_by_a_mutation_or_owes_one_by_name():
     found = {(m.chapter, m.entry) for m in mutants.MUTATIONS}
-    controls = {(p.stem, e["id"]) for p in notebooks(ROOT).values() for e in mutants.entries(p) if e["kind"] == "control"}
+    controls = {
+        (p.stem, e["id"]) for p in notebooks(ROOT).values() for e in mutants.entries(p) if e["kind"] == "control"
+    }
     assert controls == (found & controls) | mutants.OWED, "write a mutation in tools/mutants.py"
     assert not mutants.OWED & found
 

@@ -1,4 +1,4 @@
-"""No finding and no control survives its mutation: each chapter is run with a broken library and one seed, up to its ledger.
+"""No finding and no control survives its mutation: chapters run with a broken library, one seed, up to the ledger.
 
 `make test` runs this after the notebooks and with their cache, so what a mutation leaves alone is not trained again.
 Alone it trains everything: `pytest -m "" tests/slow/test_broken_library.py` takes some ten minutes.

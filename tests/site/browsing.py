@@ -1,0 +1,101 @@
+"""What the tests of the site share: the built pages, and a browser that notices foreign requests and errors."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "_build" / "html"
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    if not (SITE / "book" / "index.html").exists():
+        if os.environ.get("ALIGNLAB_NEEDS_SITE"):
+            pytest.fail("the site has not been built")
+        pytest.skip("no site in _build/html: run `make book` first")
+
+
+def chromium() -> str | None:
+    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def address(built):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser(built):
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium on this machine: the browser tests are skipped (install it, or set CHROMIUM)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=path, args=FLAGS)
+        yield b
+        b.close()
+
+
+def load(browser, address: str, page: str, mode: str, viewport: dict):
+    """(context, page in the browser, list of what went wrong so far: it grows while the page is open)."""
+    context = browser.new_context(viewport=viewport, color_scheme=mode)
+    context.add_init_script(f"localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}')")
+    trouble: list[str] = []
+
+    def only_here(route):
+        if route.request.url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            trouble.append(f"asks {route.request.url}")
+            route.abort()
+
+    context.route("**/*", only_here)
+    tab = context.new_page()
+    tab.on("console", lambda m: trouble.append(f"console: {m.text}") if m.type == "error" else None)
+    tab.on("pageerror", lambda e: trouble.append(f"script error: {e}"))
+    tab.on("response", lambda r: trouble.append(f"{r.status} for {r.url}") if r.status >= 400 else None)
+    tab.on("websocket", lambda w: trouble.append(f"asks {w.url}"))
+    tab.goto(f"{address}/{page}.html", wait_until="load")
+    tab.wait_for_function("document.readyState === 'complete'")
+    tab.wait_for_timeout(150)  # scripts that start after loading
+    assert tab.evaluate("document.documentElement.dataset.theme") == mode
+    return context, tab, trouble
+
+
+@pytest.fixture
+def visit(browser, address):
+    """visit(page, mode, viewport) -> (page in the browser, list of what went wrong)."""
+    contexts = []
+
+    def go(page: str, mode: str = "light", viewport: dict = DESK):
+        context, tab, trouble = load(browser, address, page, mode, viewport)
+        contexts.append(context)
+        return tab, trouble
+
+    yield go
+    for context in contexts:
+        context.close()

@@ -1,0 +1,3 @@
+"""Fixtures for every test of the site."""
+
+from browsing import address, browser, built, visit  # noqa: F401
