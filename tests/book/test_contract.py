@@ -199,6 +199,7 @@ def metadata(**values):
 PNG = data(image__png="iVBORw0KGgo=")
 BROKEN = [
     ("kind_is_known", metadata(alignlab={"kind": "poem"}), "'poem'"),
+    ("frozen_is_confirmed", metadata(alignlab={"kind": "finding", "frozen": True}), "make confirm NAME="),
     ("title_comes_first", replace("# Things are so\n", "Things are so\n"), "begin with a title"),
     ("title_comes_first", replace("## Play", "# Play"), "more than one title"),
     ("chinese_summary", replace(":class: tiyao", ":class: note"), "no 中文提要"),
