@@ -407,6 +407,7 @@ def test_a_check_passes_or_fails_and_is_neither_claim_nor_control():
 
 def test_every_row_of_the_table_can_be_reached():
     page = book().check(tidy({"a": [0.9], "b": [0.5]}))._repr_html_()
+    assert "<tr id=" not in book()._repr_html_()  # what is shown before and after has one place to go to
     assert '<tr id="claim-a-beats-b">' in page and 'href="#claim-a-beats-b"' in page
     assert page.count("data-label=") == 6 and page.count('<th scope="col">') == 6
 

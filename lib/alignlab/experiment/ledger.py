@@ -264,7 +264,8 @@ class Ledger:
         for id, row in rows.items():
             row[1] += f' <a class="claim-id" href="#claim-{id}">{id}</a>'
             cells = (f'<td data-label="{h}">{c}</td>' for h, c in zip(head, row, strict=True))
-            body += f'<tr id="claim-{id}">' + "".join(cells) + "</tr>"
+            here = f' id="claim-{id}"' if self._effects else ""  # a page shows the claims first, and then again
+            body += f"<tr{here}>" + "".join(cells) + "</tr>"
         return (
             '<div class="ledger-box"><table class="ledger"><thead><tr>'
             + "".join(f'<th scope="col">{h}</th>' for h in head)
