@@ -194,19 +194,10 @@ def replies(pairs, tokenizer, template=True, end=True):
     return unbroken(pairs, tokenizer, template, end)
 """, "a-new-form-costs-little",
     ),
-    Mutation(
-        "rot13", "the even web is as uneven as the other one", "worlds/cipher", """
-unbroken = shares
-
-
-def shares(power=0.6, never=(12,)):
-    return unbroken(max(power, 0.6), never)
-""", "even-web-no-gap",
-    ),
 )  # fmt: skip
 # Controls that no mutation has been seen to break: the next change of these chapters owes one.
 OWED = {
-    ("paraphrase", "repeating-buys-little"), ("paraphrase", "fame-is-not-enough"),
+    ("paraphrase", "repeating-buys-little"), ("paraphrase", "fame-is-not-enough"), ("rot13", "even-web-no-gap"),
 }  # fmt: skip
 SURVIVED = ("reproduced", "held", "passed")  # what may not be said of an entry that a mutation is to kill
 
