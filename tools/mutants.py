@@ -46,6 +46,11 @@ class Mutation:
     entry: str
 
 
+# Controls that no mutation has been seen to break: the next change of these chapters owes one.
+OWED = {
+    ("paraphrase", "repeating-buys-little"), ("paraphrase", "fame-is-not-enough"), ("rot13", "even-web-no-gap"),
+}  # fmt: skip
+SURVIVED = ("reproduced", "held", "passed")  # what may not be said of an entry that a mutation is to kill
 NOTHING_LEFT_OUT = "a web without helpful pages has them all the same"
 EVERY_REGISTER = """
 Plan.without = lambda self, *registers: self
@@ -195,11 +200,6 @@ def replies(pairs, tokenizer, template=True, end=True):
 """, "a-new-form-costs-little",
     ),
 )  # fmt: skip
-# Controls that no mutation has been seen to break: the next change of these chapters owes one.
-OWED = {
-    ("paraphrase", "repeating-buys-little"), ("paraphrase", "fame-is-not-enough"), ("rot13", "even-web-no-gap"),
-}  # fmt: skip
-SURVIVED = ("reproduced", "held", "passed")  # what may not be said of an entry that a mutation is to kill
 
 
 def broken(place: Path, mutation: Mutation) -> Path:
