@@ -12,7 +12,6 @@ only draw, and of the library's modules that they import, directly or not, witho
 
 from __future__ import annotations
 
-import argparse
 import ast
 import datetime
 import hashlib
@@ -25,7 +24,8 @@ import nbformat
 from alignlab import __version__
 
 from . import notebooks, tables
-from .notebooks import ROOT, entries, known, tags
+from .arguments import parsed, parser
+from .notebooks import ROOT, entries, tags
 from .stress import up_to_ledger
 
 RECORD, SEEDS = tables.DATA / "confirmed.csv", tables.DATA / "seeds.csv"
@@ -103,8 +103,9 @@ def record(chapter: str = "", table: Path | None = None) -> list[dict[str, str]]
 
 def confirmed(file: Path) -> list[dict[str, str]]:
     """The lines of the confirmation of a chapter as it is now; none if it has none in its present form."""
-    mark = fingerprint(file)
-    return [r for r in record(file.stem) if r["fingerprint"] == mark]
+    rows = record(file.stem)
+    mark = fingerprint(file) if rows else ""  # nothing to compare it with costs nothing
+    return [r for r in rows if r["fingerprint"] == mark]
 
 
 def burn(chapter: str, mark: str) -> int:
@@ -156,18 +157,15 @@ def run(chapter: str) -> list[dict]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("chapters", nargs="+", metavar="CHAPTER")
+    made = parser(__doc__, chapters="+")
     try:
-        for chapter in known(parser.parse_args(arguments).chapters):
+        for chapter in parsed(made, arguments).chapters:
             before = {e["id"]: e["verdict"] for e in entries(ROOT / "notebooks" / f"{chapter}.ipynb")}
             for e in run(chapter):
                 same = "" if e["verdict"] == before.get(e["id"]) else f" (committed: {before.get(e['id'])})"
                 print(f"{chapter}, {e['id']}: {e['verdict']} ({e['mean']:+.2f}){same}", flush=True)
     except ValueError as e:
-        parser.error(str(e))
+        made.error(str(e))
     except RuntimeError as e:
         print(e)
         return 1

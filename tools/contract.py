@@ -66,8 +66,7 @@ class Chapter:
 
 def read(file: Path, keys: frozenset[str]) -> Chapter:
     line = tables.read(costs.TABLE, "chapter").get((file.stem,))
-    sure = bool(confirm.record(file.stem) and confirm.confirmed(file))
-    return Chapter(file.stem, reader.read(file), keys, line, sure)
+    return Chapter(file.stem, reader.read(file), keys, line, bool(confirm.confirmed(file)))
 
 
 def bibliography(file: Path) -> frozenset[str]:

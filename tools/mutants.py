@@ -11,7 +11,6 @@ book/_data/mutants.csv, which the page "Robust?" shows. A mutation that leaves t
 
 from __future__ import annotations
 
-import argparse
 import ast
 import os
 import shutil
@@ -25,7 +24,8 @@ from pathlib import Path
 import nbformat
 
 from . import tables
-from .notebooks import ROOT, entries, known, shown
+from .arguments import parsed, parser
+from .notebooks import ROOT, entries, shown
 from .stress import up_to_ledger
 
 LIBRARY = ROOT / "lib" / "alignlab"
@@ -273,14 +273,7 @@ def record(mutation: Mutation, entry: dict, table: Path = TABLE) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: all that have a ledger")
-    try:
-        chosen = known(parser.parse_args(arguments).chapters)
-    except ValueError as e:
-        parser.error(str(e))
+    chosen = parsed(parser(__doc__), arguments).chapters
     bad = []
     for mutation in (m for m in MUTATIONS if m.chapter in chosen):
         start = time.perf_counter()

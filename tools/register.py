@@ -10,13 +10,13 @@ and `since`.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from . import tables
-from .notebooks import ROOT, entries, known
+from .arguments import parsed, parser
+from .notebooks import ROOT, entries
 
 TABLE = tables.DATA / "claims.csv"
 COLUMNS = ("chapter", "entry", "kind", "statement", "required")
@@ -59,15 +59,7 @@ def changed(chapter: str, found: list[Mapping], rows: Mapping[tuple[str, ...], M
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: all that have a ledger")
-    try:
-        chapters = known(parser.parse_args(arguments).chapters)
-    except ValueError as e:
-        parser.error(str(e))
-    for chapter in chapters:
+    for chapter in parsed(parser(__doc__), arguments).chapters:
         new = register(chapter, entries(ROOT / "notebooks" / f"{chapter}.ipynb"))
         print(f"{chapter}: {', '.join(new) or 'nothing new'}")
     return 0

@@ -1,8 +1,8 @@
-"""The setup cell, the same in every chapter: the library at the version of the notebook, and what to do without it.
+'''The setup cell, the same in every chapter: the library at the version of the notebook, and what to do without it.
 
 On Colab the library is installed alone, so torch and numpy stay as they are there. A tag is made of every version
 (.github/workflows/tag.yml); a fork that has none yet gets the branch, and is told so. `make stamp` writes the cell.
-"""
+'''
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from .notebooks import ROOT, code, tags
 
 TAG, BRANCH = "setup", "main"
-TEMPLATE = """\
+TEMPLATE = '''\
 from importlib import invalidate_caches, util
 
 HOME = "https://github.com/{slug}"
@@ -36,7 +36,7 @@ except ImportError as e:
         remedy = f"this kernel has no {{missing}}: use that of `make lab`, or pip install it"
     raise ImportError(remedy) from e
 
-lab = notebook.start(PROFILE, SEED)"""
+lab = notebook.start(PROFILE, SEED)'''
 ADDRESS = re.compile(r'^HOME = "https://github\.com/([^"]+)"$', re.MULTILINE)
 
 

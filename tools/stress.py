@@ -12,7 +12,6 @@ kind of processor, so a run that was stopped goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -22,8 +21,9 @@ from pathlib import Path
 import nbformat
 
 from . import tables
+from .arguments import parsed, parser
 from .costs import machine
-from .notebooks import MIME, ROOT, entries, known, shown
+from .notebooks import MIME, ROOT, entries, shown
 
 TABLE = tables.DATA / "robustness.csv"
 FOLDER = ROOT / "_build" / "stress"
@@ -116,20 +116,13 @@ def run(chapter: str, setting: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help="default: all that have a ledger")
+    made = parser(__doc__)
     choices = [*SETTINGS, *PROFILES]
-    parser.add_argument("--setting", action="append", choices=choices, help="default: all but the profiles")
-    options = parser.parse_args(arguments)
-    try:
-        chapters = known(options.chapters)
-    except ValueError as e:
-        parser.error(str(e))
+    made.add_argument("--setting", action="append", choices=choices, help="default: all but the profiles")
+    options = parsed(made, arguments)
     failed = []
     for setting in options.setting or SETTINGS:
-        for chapter in chapters:
+        for chapter in options.chapters:
             start = time.perf_counter()
             good = run(chapter, setting)
             took = time.perf_counter() - start

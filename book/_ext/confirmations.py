@@ -19,21 +19,22 @@ HEAD = ("Line", "Committed", "Confirmed: mean [every seed]", "Verdict")
 
 
 class Confirmations(SphinxDirective):
-    """A sentence, and for every chapter the latest confirmation and the earlier ones, folded."""
+    """A sentence, and for every chapter its confirmations, the latest first."""
 
     def run(self) -> list[nodes.Node]:
         for file in (confirm.RECORD, confirm.SEEDS):
             self.env.note_dependency(str(file))
         files = {file.stem: file for file in notebooks(Path(self.env.srcdir)).values()}
-        found: list[nodes.Node] = [nodes.paragraph("", sentence(scoreboard.collect(self), files))]
-        for _, ledger in scoreboard.collect(self):
+        ledgers = [ledger for _, ledger in scoreboard.collect(self)]
+        confirmed = {ledger["chapter"]: confirm.confirmed(files[ledger["chapter"]]) for ledger in ledgers}
+        found: list[nodes.Node] = [nodes.paragraph("", sentence(ledgers, confirmed))]
+        for ledger in ledgers:
             chapter = ledger["chapter"]
             committed = {e["id"]: e for e in ledger["entries"]}
             runs = [list(rows) for _, rows in groupby(confirm.record(chapter), key=lambda r: r["fingerprint"])]
-            now = confirm.fingerprint(files[chapter]) if runs else ""
             for rows in reversed(runs):
                 first = rows[0]
-                form = "in its present form" if first["fingerprint"] == now else "in an earlier form"
+                form = "in its present form" if rows == confirmed[chapter] else "in an earlier form"
                 title = f"{ledger['title']}: seeds {first['seeds'].replace(' ', ', ')}, {form}, {first['date']}"
                 found += [nodes.rubric("", title), table(rows, committed)]
         return found
@@ -58,12 +59,12 @@ def line(cells: list[list[nodes.Node]]) -> nodes.row:
     return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells])
 
 
-def sentence(found: list[tuple[str, dict]], files: dict[str, Path]) -> str:
+def sentence(ledgers: list[dict], confirmed: dict[str, list[dict[str, str]]]) -> str:
     """How many lines have been confirmed in their present form, how many came out as committed, and who is missing."""
     lines = same = 0
     missing = []
-    for _, ledger in found:
-        rows = confirm.confirmed(files[ledger["chapter"]])
+    for ledger in ledgers:
+        rows = confirmed[ledger["chapter"]]
         verdicts = {e["id"]: e["verdict"] for e in ledger["entries"]}
         lines += len(rows)
         same += sum(verdicts[r["entry"]] == r["verdict"] for r in rows)

@@ -13,11 +13,12 @@ document.addEventListener("DOMContentLoaded", () => {
   reach();
   addEventListener("resize", reach);
 
-  // A row becomes a card on a narrow screen (custom.css): each cell then needs the name of its column.
-  for (const table of document.querySelectorAll("table.ledger, table.robustness")) {
+  // A row becomes a card on a narrow screen (custom.css): each cell then needs the name of its column. The ledgers of
+  // the chapters bring them; a table of Sphinx cannot.
+  for (const table of document.querySelectorAll("table.scoreboard")) {
     const heads = [...table.querySelectorAll("thead th")].map(th => th.textContent.trim());
     for (const row of table.querySelectorAll("tbody tr"))
-      [...row.children].forEach((cell, i) => cell.dataset.label ??= heads[i] ?? "");
+      [...row.children].forEach((cell, i) => cell.dataset.label = heads[i] ?? "");
   }
 
   // From a ledger's row to its line on the scoreboard, and from a verdict to what it means.

@@ -22,7 +22,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def altered(tmp_path, old, new, tag=None) -> Path:
+def altered(tmp_path, old, new) -> Path:
     notebook = nbformat.read(LAB, 4)
     cells = [c for c in notebook.cells if c.cell_type == "code" and old in c.source]
     assert cells

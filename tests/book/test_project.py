@@ -85,10 +85,9 @@ def test_conda_environment_shares_the_constraints():
     (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
     assert pip == ["-c constraints.txt", "-e .[book,test]"], "pip must install the library under the shared constraints"
     python = next(d for d in conda if d.startswith("python="))
-    assert (
-        re.fullmatch(r"python=3\.\d+", python)
-        and Version(python[7:]) in Requirement("python" + PROJECT["requires-python"]).specifier
-    )
+    assert re.fullmatch(r"python=3\.\d+", python) and Version(python[7:]) in Requirement(
+        "python" + PROJECT["requires-python"]
+    ).specifier
     for pinned in (d for d in conda if "=" in d and d is not python):
         name, version = re.split("=+", pinned)
         assert pins().get(canonicalize_name(name)) == version, f"{pinned} disagrees with constraints.txt"
@@ -254,7 +253,7 @@ def test_make_passes_on_what_stands_on_its_command_line_and_nothing_else(tmp_pat
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "make.py").write_text("import sys; print(sys.argv[1:])")
     plain = environment.clean()
-    title = 'TITLE=What\'s "it"; $HOME'
+    title = "TITLE=What's \"it\"; $HOME"
     run = subprocess.run(
         ["make", "--no-print-directory", f"PYTHON={sys.executable}", "new", "NAME=dpo", title.replace("$", "$$")],
         cwd=tmp_path, env={**plain, "PROFILE": "full", "SEED": "9"}, capture_output=True, text=True,

@@ -193,7 +193,7 @@ class Ledger:
     def verdict(self, id: str) -> str:
         entry = self._entries[check.one_of("id", id, self._entries)]
         self._measured()
-        return verdict(self._effects[id], entry.margin, entry.direction, entry.kind)
+        return _came(entry, self._effects[id])["verdict"]
 
     def _at_first(self, entry: Entry) -> dict:
         """What a changed entry's first form comes to; nothing for one that was never changed."""
@@ -201,27 +201,19 @@ class Ledger:
             return {}
         if not entry.first:
             return {"since": entry.since, "first": {"verdict": NOT_MEASURED}}
-        effect = self._firsts[entry.id]
-        was = entry.first
-        found = {"expect": was.expect, "mean": round(float(effect.mean()), 4)}
-        found["values"] = [round(float(v), 4) for v in effect]
-        return {
-            "since": entry.since,
-            "first": found | {"verdict": verdict(effect, was.margin, was.direction, was.kind)},
-        }
+        was = {"expect": entry.first.expect, **_came(entry.first, self._firsts[entry.id])}
+        return {"since": entry.since, "first": was}
 
     def results(self) -> dict:
         """Everything the scoreboard needs, as plain JSON."""
         self._measured()
         entries = []
         for id, e in self._entries.items():
-            effect = self._effects[id]
             entries.append(
                 {
                     "id": id, "kind": e.kind, "statement": e.statement, "paper": e.paper, "source": e.source,
                     "expect": e.expect, "margin": e.margin, "unit": e.unit,
-                    "mean": round(float(effect.mean()), 4), "values": [round(float(v), 4) for v in effect],
-                    "verdict": self.verdict(id), **self._at_first(e),
+                    **_came(e, self._effects[id]), **self._at_first(e),
                 }
             )  # fmt: skip
         seeds = [int(s) for s in next(iter(self._effects.values())).index]
@@ -236,16 +228,14 @@ class Ledger:
         for e in self.results()["entries"]:
             n = len(e["values"])
             count = f" ({n} of {n} seeds)" if e["verdict"] in ("reproduced", "opposite", "held") else ""
-            first = f"; as first written: {e['first']['verdict']}" if "first" in e else ""
-            out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}{first}")
+            out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}{_first(e)}")
         return "\n".join(out)
 
     def __repr__(self) -> str:
         if not self._effects:
             return "\n".join(f"{e.kind:8}{e.id:31} {e.expect} {e.unit}" for e in self._entries.values())
         return "\n".join(
-            f"{r['kind']:8}{r['id']:31} {r['mean']:+.2f} [{_every(r)}] {r['expect']}: {r['verdict']}"
-            + (f"; as first written: {r['first']['verdict']}" if "first" in r else "")
+            f"{r['kind']:8}{r['id']:31} {r['mean']:+.2f} [{_every(r)}] {r['expect']}: {r['verdict']}{_first(r)}"
             for r in self.results()["entries"]
         )
 
@@ -277,6 +267,18 @@ class Ledger:
         if self._effects:
             bundle[MIME] = self.results()
         return bundle
+
+
+def _came(entry: Entry, effect: pd.Series) -> dict:
+    """What an entry came to, as JSON: mean, every seed's value, verdict."""
+    return {
+        "mean": round(float(effect.mean()), 4), "values": [round(float(v), 4) for v in effect],
+        "verdict": verdict(effect, entry.margin, entry.direction, entry.kind),
+    }  # fmt: skip
+
+
+def _first(line: dict) -> str:
+    return f"; as first written: {line['first']['verdict']}" if "first" in line else ""
 
 
 def _every(line: dict) -> str:
