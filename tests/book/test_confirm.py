@@ -49,6 +49,7 @@ def test_a_remark_and_a_figure_change_nothing_and_a_number_everything(tmp_path, 
     [
         ("training/muon.py", False),
         ("worlds/people.py", False),
+        ("experiment/notebook.py", False),
         ("experiment/plot.py", True),
         ("worlds/cipher.py", True),
     ],
