@@ -80,9 +80,8 @@ class Scoreboard(SphinxDirective):
         other = [row for row in rows if row[2]["verdict"] != VERDICTS[row[2]["kind"]][0]]
         every = section("Every line, by chapter", LINES, nodes.raw("", filters(rows), format="html"))
         for docname, ledger in found:
-            where = [nodes.strong("", "", self.link(docname, "the-ledger", "The ledger in its chapter"))]
             marks = tally(ledger["entries"], False, lambda _, doc=docname: self.uri(doc, "the-ledger"))
-            marks += where
+            marks += self.link(docname, "the-ledger", "the ledger in its chapter")
             lines = self.table("scoreboard", [(docname, ledger, entry) for entry in ledger["entries"]])
             every += section(ledger["title"], f"of-{ledger['chapter']}", marks, lines, classes=["board-chapter"])
         every += nodes.raw("", SCRIPT, format="html")
