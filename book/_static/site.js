@@ -24,7 +24,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // A row becomes a card on a narrow screen (custom.css): each cell then needs the name of its column. The ledgers of
   // the chapters bring them; a table of Sphinx cannot.
-  for (const table of document.querySelectorAll("table.scoreboard, table.exceptions")) {
+  for (const table of document.querySelectorAll("table.scoreboard, table.exceptions, table.robustness")) {
     const heads = [...table.querySelectorAll("thead th")].map(th => th.textContent.trim());
     for (const row of table.querySelectorAll("tbody tr"))
       [...row.children].forEach((cell, i) => cell.dataset.label = heads[i] ?? "");

@@ -115,6 +115,17 @@ def test_robust_shows_what_changed_and_folds_the_rest(visit):
     assert not trouble
 
 
+def test_on_a_phone_robust_has_cards_and_nothing_is_off_the_screen(visit):
+    tab, _ = visit("book/robust", "light", PHONE)
+    tab.click("details.unchanged > summary")
+    cells = tab.evaluate(
+        """() => [...document.querySelectorAll("table.robustness td")].filter(c => c.offsetHeight).map(c =>
+          [c.dataset.label, Math.max(...[c, ...c.querySelectorAll("*")].map(e => e.getBoundingClientRect().right))])"""
+    )
+    assert len(cells) > 100 and all(label for label, _ in cells)
+    assert max(right for _, right in cells) <= PHONE["width"]
+
+
 def test_the_head_of_the_scoreboard_stays_in_sight(visit):
     tab, _ = visit("book/scoreboard")
     table = tab.locator("table.scoreboard").nth(1)
