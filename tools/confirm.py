@@ -35,7 +35,7 @@ BURNED = ("first seed", "chapter", "fingerprint", "date")
 FIRST = 7100  # below stand the seeds of the committed runs, of `make stress`, and of trials
 FOLDER = ROOT / "_build" / "confirm"
 LIBRARY = ROOT / "lib" / "alignlab"
-SHOWING = {"experiment.plot", "experiment.panel"}  # nothing in them reaches a ledger
+SHOWING = {"experiment.plot", "experiment.panel", "experiment.display"}  # nothing in them reaches a ledger
 SETUP = "from alignlab.experiment import notebook"  # what the setup cell imports, whatever its version: seeds, sizes
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from alignlab.experiment.claims import NOT_MEASURED
-from alignlab.experiment.ledger import MIME, VERDICTS
+from alignlab.experiment.claims import NOT_MEASURED, VERDICTS
+from alignlab.experiment.ledger import MIME
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]

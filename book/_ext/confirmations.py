@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from tools import confirm
 from tools.notebooks import notebooks
 
-HEAD = ("Line", "Committed", "Confirmed: mean [every seed]", "Verdict")
+HEAD = ("Chapter", "Line", "Committed", "Confirmed: mean [every seed]", "Verdict")
 
 
 class Confirmations(SphinxDirective):
@@ -42,7 +42,7 @@ class Confirmations(SphinxDirective):
 
 def table(rows: list[dict[str, str]], committed: dict[str, dict]) -> nodes.table:
     group = nodes.tgroup("", cols=len(HEAD))
-    group += [nodes.colspec("", colwidth=w) for w in (28, 24, 28, 20)]
+    group += [nodes.colspec("", colwidth=w) for w in (14, 24, 20, 24, 18)]
     group += nodes.thead("", line([[nodes.Text(h)] for h in HEAD]))
     body = nodes.tbody("")
     for r in rows:
@@ -50,7 +50,9 @@ def table(rows: list[dict[str, str]], committed: dict[str, dict]) -> nodes.table
         before = scoreboard.mark(entry["verdict"]) if entry else nodes.Text("not in the ledger any more")
         each = ", ".join(scoreboard.amount(float(v)) for v in r["values"].split())
         ours = [nodes.strong("", scoreboard.amount(float(r["mean"]))), nodes.Text(f" [{each}]")]
-        body += line([[nodes.Text(r["entry"])], [before], ours, [scoreboard.mark(r["verdict"])]])
+        body += line(
+            [[nodes.Text(r["chapter"])], [nodes.Text(r["entry"])], [before], ours, [scoreboard.mark(r["verdict"])]]
+        )
     group += body
     return nodes.table("", group, classes=["robustness"])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import scoreboard
@@ -103,6 +104,11 @@ class FromChapters(SphinxDirective):
             refdoc=self.env.docname, refexplicit=True, refwarn=True,
         )  # fmt: skip
 
+    def to_ledger(self, docname: str) -> Callable[[str], str]:
+        """Whatever its verdict, a mark leads to the chapter's ledger."""
+        there = self.env.app.builder.get_relative_uri(self.env.docname, docname)
+        return lambda _: f"{there}#the-ledger"
+
 
 class ChapterList(FromChapters):
     """Title, minutes, claim and verdicts of every chapter."""
@@ -119,7 +125,7 @@ class ChapterList(FromChapters):
             item = nodes.list_item("", head)
             if said:
                 item += nodes.paragraph("", "", *self.parse_inline(said, lineno=self.lineno)[0])
-            line = scoreboard.tally(entries, zeros=False)
+            line = scoreboard.tally(entries, False, self.to_ledger(docname))
             took = minutes(Path(self.env.srcdir), file.stem)
             if took:
                 line.insert(0, nodes.inline("", took + " ", classes=["chapter-time"]))
@@ -180,7 +186,9 @@ class ChaptersOn(FromChapters):
         for docname, file, cells in (found[slug] for slug in wanted if slug in found):
             entries = [entry for ledger in ledgers(file) for entry in ledger["entries"]]
             head = nodes.paragraph("", "", nodes.strong("", "", self.link(docname, title(cells))))
-            items += nodes.list_item("", head, *([scoreboard.tally(entries, zeros=False)] if entries else []))
+            items += nodes.list_item("", head)
+            if entries:
+                items[-1] += scoreboard.tally(entries, False, self.to_ledger(docname))
         return [items]
 
 
@@ -196,7 +204,7 @@ def at_the_head(app, doctree) -> None:
     except ValueError as e:
         raise ExtensionError(f"front page: {e}") from None
     if entries:
-        line = scoreboard.tally(entries, zeros=False)
+        line = scoreboard.tally(entries, False, lambda _: "#the-ledger")
         line.insert(0, nodes.inline("", "Found here: ", classes=["chapter-time"]))
         first.parent.insert(first.parent.index(first) + 1, line)
 

@@ -1,21 +1,24 @@
 """The scoreboard: every claim of every chapter with its verdict, read from the committed notebooks and nothing else.
 
-Two directives. `{scoreboard}` is the table with its filters; `{scoreboard-summary}` counts it, in one sentence and in
-one mark for each verdict. A chapter's ledger is the output of type `application/vnd.alignlab.ledger+json` in its
-notebook. The numbers stand in one place only, so that the page cannot disagree with a chapter.
+Two directives. `{scoreboard}` has the tables with their filters; `{scoreboard-summary}` counts them, in one sentence
+and in one mark for each verdict, and beside it what was confirmed on fresh seeds. A chapter's ledger is the output of
+type `application/vnd.alignlab.ledger+json` in its notebook. The numbers stand in one place only, so that the page
+cannot disagree with a chapter.
 """
 
 from __future__ import annotations
 
-import html
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from board_filters import SCRIPT, css, filters
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from strips import amount, svg
 
+from tools import confirm
 from tools.notebooks import VERDICTS, ledgers, notebooks
 
 
@@ -33,6 +36,9 @@ def collect(directive: SphinxDirective) -> list[tuple[str, dict]]:
     return found
 
 
+BOARD, ROBUST = "book/scoreboard", "book/robust"  # the pages
+LINES, EXCEPTIONS, FRESH = "every-line", "not-as-claimed", "on-seeds-that-nobody-had-used"  # sections of them
+NOT_CONFIRMED = "None of these lines has been confirmed on fresh seeds in its present form."
 NOTHING = "No chapter has measured anything yet: the scoreboard is empty."
 
 
@@ -44,12 +50,12 @@ def cited(env, key: str) -> bool:
     )
 
 
-def amount(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def css(verdict: str) -> str:
-    return verdict.replace(" ", "-")
+def confirmed(directive: SphinxDirective, found: list[tuple[str, dict]]) -> dict[tuple[str, str], dict[str, str]]:
+    """(chapter, id) -> the line of its confirmation on fresh seeds, for chapters confirmed in their present form."""
+    for file in (confirm.RECORD, confirm.SEEDS):
+        directive.env.note_dependency(str(file))
+    files = notebooks(Path(directive.env.srcdir))
+    return {(row["chapter"], row["entry"]): row for doc, _ in found for row in confirm.confirmed(files[doc])}
 
 
 def mark(verdict: str, count: int | None = None) -> nodes.inline:
@@ -58,130 +64,89 @@ def mark(verdict: str, count: int | None = None) -> nodes.inline:
     return nodes.inline("", words, classes=["verdict", f"verdict-{css(verdict)}"])
 
 
-# The menus are hidden until the script runs: without it they would do nothing.
-FILTERS = """<form class="board-filters" aria-label="Filter the scoreboard" autocomplete="off" hidden>
-<label>Verdict <select name="verdict">{verdicts}</select></label>
-<label>Chapter <select name="chapter">{chapters}</select></label>
-<label>Kind <select name="kind">{kinds}</select></label>
-<button type="reset">Show all</button>
-<p role="status"></p>
-</form>"""
-SCRIPT = """<script>
-(() => {
-  const form = document.querySelector(".board-filters");
-  const rows = [...document.querySelectorAll("table.scoreboard tbody tr")];
-  const show = () => {
-    const wanted = [...form.querySelectorAll("select")].map(s => s.value).filter(Boolean);
-    for (const row of rows) row.hidden = !wanted.every(name => row.classList.contains(name));
-    const left = rows.filter(row => !row.hidden).length;
-    form.querySelector("[role=status]").textContent = left
-      ? `${left} of ${rows.length} lines shown` : "No line of the ledgers is like this.";
-  };
-  // What is chosen stands in the address: it can be sent to somebody, and comes back with the page.
-  const restore = () => {
-    const asked = new URLSearchParams(location.search);
-    for (const s of form.querySelectorAll("select")) {
-      const value = asked.get(s.name) ?? "";
-      s.value = [...s.options].some(o => o.value === value) ? value : "";
-    }
-    show();
-  };
-  const remember = () => {
-    const chosen = [...form.querySelectorAll("select")].filter(s => s.value).map(s => [s.name, s.value]);
-    const search = new URLSearchParams(chosen).toString();
-    history.replaceState(null, "", (search ? `?${search}` : location.pathname) + location.hash);
-    show();
-  };
-  form.addEventListener("change", remember);
-  form.addEventListener("reset", () => setTimeout(remember));
-  addEventListener("pageshow", restore);
-  form.hidden = false;
-  restore();
-})();
-</script>"""
-
-
-def filters(rows: list[tuple[str, dict, dict]]) -> str:
-    """The three menus over the table. Every verdict can be chosen, also one that nobody got."""
-    entries = [entry for _, _, entry in rows]
-    chapters = {ledger["chapter"]: ledger["title"] for _, ledger, _ in rows}
-    return FILTERS.format(
-        verdicts=options(
-            "any verdict",
-            {f"is-{css(v)}": (v, sum(e["verdict"] == v for e in entries)) for vs in VERDICTS.values() for v in vs},
-        ),
-        chapters=options(
-            "all chapters",
-            {f"of-{c}": (title, sum(ledger["chapter"] == c for _, ledger, _ in rows)) for c, title in chapters.items()},
-        ),
-        kinds=options(
-            "all kinds", {f"kind-{k}": (k + "s only", sum(e["kind"] == k for e in entries)) for k in VERDICTS}
-        ),
-    )
-
-
-def options(everything: str, choices: dict[str, tuple[str, int]]) -> str:
-    lines = [f'<option value="">{everything}</option>']
-    for value, (text, count) in choices.items():
-        lines.append(f'<option value="{html.escape(value)}">{html.escape(text)} ({count})</option>')
-    return "".join(lines)
-
-
 class Scoreboard(SphinxDirective):
-    """The table: chapter, statement, paper, expectation, ours with every seed, verdict."""
+    """What did not come out as claimed, and then every line, chapter by chapter, each with its strip."""
 
     has_content = False
-    head = ("Chapter", "Claim, control or check", "Paper", "Required here", "Ours: mean [every seed]", "Verdict")
-    widths = (16, 28, 17, 12, 14, 13)
+    head = ("Verdict", "Claim, control or check", "Paper", "Required and ours, every seed")
+    widths = (15, 35, 19, 31)
 
     def run(self) -> list[nodes.Node]:
-        rows = [(doc, ledger, entry) for doc, ledger in collect(self) for entry in ledger["entries"]]
-        if not rows:
+        found = [(doc, ledger) for doc, ledger in collect(self) if ledger["entries"]]
+        if not found:
             return [nodes.paragraph("", NOTHING)]
-        table = nodes.table("", classes=["ledger", "scoreboard"])
+        self.fresh = confirmed(self, found)
+        rows = [(doc, ledger, entry) for doc, ledger in found for entry in ledger["entries"]]
+        other = [row for row in rows if row[2]["verdict"] != VERDICTS[row[2]["kind"]][0]]
+        every = section("Every line, by chapter", LINES, nodes.raw("", filters(rows), format="html"))
+        for docname, ledger in found:
+            marks = tally(ledger["entries"], False, lambda _, doc=docname: self.uri(doc, "the-ledger"))
+            marks += self.link(docname, "the-ledger", "the ledger in its chapter")
+            lines = self.table("scoreboard", [(docname, ledger, entry) for entry in ledger["entries"]])
+            every += section(ledger["title"], f"of-{ledger['chapter']}", marks, lines, classes=["board-chapter"])
+        every += nodes.raw("", SCRIPT, format="html")
+        said = f"{len(other)} of {len(rows)} lines. They stand below again, each in its chapter."
+        top = section("What did not come out as claimed", EXCEPTIONS, nodes.paragraph("", said))
+        if other:
+            top += self.table("exceptions", other)
+        top["classes"].append("board-exceptions")
+        return [top, every]
+
+    def table(self, name: str, rows: list[tuple[str, dict, dict]]) -> nodes.table:
         group = nodes.tgroup("", cols=len(self.head))
         group += [nodes.colspec("", colwidth=w) for w in self.widths]
-        group += nodes.thead("", self.row([[nodes.Text(h)] for h in self.head]))
-        group += nodes.tbody("", *[self.entry(*row) for row in rows])
-        table += group
-        return [
-            nodes.raw("", filters(rows), format="html"),
-            nodes.container("", table, classes=["ledger-box"]),
-            nodes.raw("", SCRIPT, format="html"),
-        ]
+        group += nodes.thead("", line([[nodes.paragraph("", h)] for h in self.head]))
+        body = nodes.tbody("")
+        for docname, ledger, entry in rows:
+            classes = [f"is-{css(entry['verdict'])}", f"of-{ledger['chapter']}", f"kind-{entry['kind']}"]
+            ids = [f"{ledger['chapter']}-{entry['id']}"] if name == "scoreboard" else []
+            body += line(self.cells(docname, ledger, entry, named=not ids), ids=ids, classes=classes)
+        group += body
+        return nodes.table("", group, classes=["ledger", name])
 
-    def row(self, cells: list[list[nodes.Node]], **attributes) -> nodes.row:
-        return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells], **attributes)
+    def uri(self, docname: str, anchor: str) -> str:
+        return f"{self.env.app.builder.get_relative_uri(self.env.docname, docname)}#{anchor}"
 
-    def link(self, docname: str, id: str) -> nodes.reference:
-        """The entry's id, which leads to its row in the chapter."""
-        there = self.env.app.builder.get_relative_uri(self.env.docname, docname)
-        return nodes.reference("", id, refuri=f"{there}#claim-{id}", internal=True, classes=["claim-id"])
+    def link(self, docname: str, anchor: str, text: str) -> nodes.reference:
+        return nodes.reference("", text, refuri=self.uri(docname, anchor), internal=True)
 
-    def entry(self, docname: str, ledger: dict, entry: dict) -> nodes.row:
-        chapter = addnodes.pending_xref(
-            "", nodes.inline("", ledger["title"]), refdomain="std", reftype="doc", reftarget="/" + docname,
-            refdoc=self.env.docname, refexplicit=True, refwarn=True,
-        )  # fmt: skip
+    def cells(self, docname: str, ledger: dict, entry: dict, named: bool) -> list[list[nodes.Node]]:
+        """The four cells of a line; `named`: the name of its chapter is not in sight."""
+        fresh = self.fresh.get((ledger["chapter"], entry["id"]))
         kind = [nodes.emphasis("", f"{entry['kind'].capitalize()}: ")] if entry["kind"] != "claim" else []
+        id = self.link(docname, f"claim-{entry['id']}", entry["id"])
+        id["classes"].append("claim-id")
+        chapter = [nodes.Text(" of "), nodes.inline("", ledger["title"])] if named else []
         paper: list[nodes.Node] = [nodes.Text(entry["paper"])]
         if entry["source"] and cited(self.env, entry["source"]):
             paper += [nodes.Text(" "), *self.parse_inline(f"{{cite:p}}`{entry['source']}`", lineno=self.lineno)[0]]
         elif entry["source"]:
             paper.append(nodes.Text(f" ({entry['source']})"))
-        each = ", ".join(map(amount, entry["values"]))
-        return self.row(
+        values = [float(v) for v in fresh["values"].split()] if fresh else []
+        words = [nodes.Text(f"{entry['expect']} {entry['unit']}; ours "), nodes.strong("", amount(entry["mean"]))]
+        verdict = [mark(entry["verdict"]), *at_first(entry)]
+        if fresh:
+            words.append(nodes.Text(f", confirmed {amount(float(fresh['mean']))}"))
+            verdict.append(
+                nodes.inline("", "", nodes.Text("confirmed: "), mark(fresh["verdict"]), classes=["confirmed-as"])
+            )
+        return [
+            [nodes.paragraph("", "", *verdict)],
+            [nodes.paragraph("", "", *kind, nodes.Text(entry["statement"] + " "), id, *chapter)],
+            [nodes.paragraph("", "", *paper)],
             [
-                [chapter],
-                [*kind, nodes.Text(entry["statement"] + " "), self.link(docname, entry["id"])],
-                paper,
-                [nodes.Text(f"{entry['expect']} {entry['unit']}")],
-                [nodes.strong("", amount(entry["mean"])), nodes.Text(f" [{each}]")],
-                [mark(entry["verdict"]), *at_first(entry)],
+                nodes.raw("", svg(entry, values), format="html"),
+                nodes.paragraph("", "", *words, classes=["strip-words"]),
             ],
-            ids=[f"{ledger['chapter']}-{entry['id']}"],
-            classes=[f"is-{css(entry['verdict'])}", f"of-{ledger['chapter']}", f"kind-{entry['kind']}"],
-        )
+        ]
+
+
+def section(title: str, id: str, *inside: nodes.Node, classes: Sequence[str] = ()) -> nodes.section:
+    return nodes.section("", nodes.title("", title), *inside, ids=[id], names=[id], classes=list(classes))
+
+
+def line(cells: list[list[nodes.Node]], **attributes) -> nodes.row:
+    return nodes.row("", *[nodes.entry("", *cell) for cell in cells], **attributes)
 
 
 def at_first(entry: dict) -> list[nodes.Node]:
@@ -199,15 +164,34 @@ class Summary(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         found = collect(self)
         entries = [entry for _, ledger in found for entry in ledger["entries"]]
-        return [nodes.paragraph("", sentence(found)), *([tally(entries)] if entries else [])]
+        said = nodes.paragraph("", sentence(found))
+        if not entries:
+            return [said]
+        there = self.env.app.builder.get_relative_uri(self.env.docname, BOARD)
+        # A book in one file has no filters.
+        plain = self.env.app.builder.name == "epub"
+        to = (lambda _: f"{there}#{LINES}") if plain else (lambda verdict: f"{there}?verdict={css(verdict)}#{LINES}")
+        fresh = list(confirmed(self, found).values())
+        again = tally(fresh, False)
+        again["classes"] = ["tally", "confirmed-tally"]
+        words = f"Confirmed on fresh seeds, {len(fresh)} of these {len(entries)} lines:" if fresh else NOT_CONFIRMED
+        robust = self.env.app.builder.get_relative_uri(self.env.docname, ROBUST)
+        link = nodes.reference("", words, refuri=f"{robust}#{FRESH}", internal=True)
+        again.insert(0, [link, nodes.Text(" ")])
+        return [said, tally(entries, True, to), nodes.container("", again)]
 
 
-def tally(entries: list[dict], zeros: bool = True) -> nodes.paragraph:
-    """How often each verdict was given, as marks; the verdicts that nobody got only where `zeros` are wanted."""
+def tally(entries: list[dict], zeros: bool = True, to: Callable[[str], str] | None = None) -> nodes.paragraph:
+    """How often each verdict was given, as marks; the verdicts that nobody got only where `zeros` are wanted.
+
+    `to` gives the address to which the mark of a verdict leads.
+    """
     given = [entry["verdict"] for entry in entries]
-    marks = [mark(v, given.count(v)) for vs in VERDICTS.values() for v in vs if zeros or v in given]
     line = nodes.paragraph("", classes=["tally"])
-    for one in marks:
+    for verdict in (v for vs in VERDICTS.values() for v in vs if zeros or v in given):
+        one: nodes.Node = mark(verdict, given.count(verdict))
+        if to:
+            one = nodes.reference("", "", one, refuri=to(verdict), internal=True, classes=["verdict-link"])
         line += [one, nodes.Text(" ")]
     return line
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import scoreboard
 from docutils import nodes
-from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
@@ -64,11 +63,8 @@ class Statements(SphinxDirective):
             for id in ids:
                 if id not in entries:
                     raise ValueError(f"the ledger of {chapter} has no entry {id!r}: it has {', '.join(entries)}")
-                said = nodes.inline("", entries[id]["statement"])
-                link = addnodes.pending_xref(
-                    "", said, refdomain="std", reftype="doc", reftarget="/" + docname, refdoc=self.env.docname,
-                    refexplicit=True, refwarn=True,
-                )  # fmt: skip
+                there = f"{self.env.app.builder.get_relative_uri(self.env.docname, docname)}#claim-{id}"
+                link = nodes.reference("", entries[id]["statement"], refuri=there, internal=True)
                 lines.append(nodes.paragraph("", "", link, nodes.Text(" "), scoreboard.mark(entries[id]["verdict"])))
         return lines or [nodes.paragraph("", NOT_YET)]
 

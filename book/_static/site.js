@@ -5,7 +5,10 @@ document.addEventListener("DOMContentLoaded", () => {
     "article .pst-scrollable-table-container";
   const reach = () => {
     for (const box of document.querySelectorAll(boxes)) {
-      if (box.scrollWidth <= box.clientWidth || getComputedStyle(box).overflowX === "visible") continue;
+      if (box.scrollWidth <= box.clientWidth || getComputedStyle(box).overflowX === "visible") {
+        box.removeAttribute("tabindex"); // the theme gives one to each; a stop where nothing scrolls leads nowhere
+        continue;
+      }
       if (box.querySelector("a[href], button, select, input") || box.hasAttribute("tabindex")) continue;
       box.tabIndex = 0;
     }
@@ -13,9 +16,15 @@ document.addEventListener("DOMContentLoaded", () => {
   reach();
   addEventListener("resize", reach);
 
+  // Back to a page: the browser may have kept a choice and forgotten what it shows.
+  addEventListener("pageshow", () => {
+    for (const control of document.querySelectorAll("article .explorer :is(select[onchange], input[type=range][oninput])"))
+      control.dispatchEvent(new Event(control.tagName === "SELECT" ? "change" : "input"));
+  });
+
   // A row becomes a card on a narrow screen (custom.css): each cell then needs the name of its column. The ledgers of
   // the chapters bring them; a table of Sphinx cannot.
-  for (const table of document.querySelectorAll("table.scoreboard")) {
+  for (const table of document.querySelectorAll("table.scoreboard, table.exceptions, table.robustness")) {
     const heads = [...table.querySelectorAll("thead th")].map(th => th.textContent.trim());
     for (const row of table.querySelectorAll("tbody tr"))
       [...row.children].forEach((cell, i) => cell.dataset.label = heads[i] ?? "");

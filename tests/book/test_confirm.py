@@ -51,6 +51,8 @@ def test_a_remark_and_a_figure_change_nothing_and_a_number_everything(tmp_path, 
         ("worlds/people.py", False),
         ("experiment/notebook.py", False),
         ("experiment/plot.py", True),
+        ("experiment/ledger.py", False),
+        ("experiment/display.py", True),
         ("worlds/cipher.py", True),
     ],
 )

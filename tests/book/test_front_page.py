@@ -141,6 +141,19 @@ def test_a_front_page_without_tagged_cells_shows_nothing(site):
     assert not page.select(".board-filters"), "filters over an empty table"
 
 
+def test_confirmed_verdicts_are_counted_and_drawn_beside_the_committed_ones(site, monkeypatch):
+    row = {"chapter": "toy", "entry": "a", "values": "0.5 0.1 0.2", "mean": "0.27", "verdict": "direction only"}
+    monkeypatch.setattr(scoreboard.confirm, "confirmed", lambda file: [row] if file.stem == "rain" else [])
+    results = {MIME: ledger(verdict="reproduced")}
+    page = site([*CELLS, code({"output_type": "display_data", "metadata": {}, "data": results})])
+    counts = page.select_one("p.confirmed-tally")
+    assert "1 of these 1 lines" in counts.get_text() and counts.select_one(".verdict").get_text() == "1 direction only"
+    line = page.select_one("table.scoreboard tbody tr")
+    assert [m.get_text() for m in line.select(".verdict")] == ["reproduced", "direction only"]
+    assert len(line.select("circle.strip-fresh")) == 3 and len(line.select("circle.strip-seed")) == 2
+    assert "confirmed +0.27" in line.get_text()
+
+
 def test_verdicts_reach_the_list_the_filters_and_the_open_questions(site, tmp_path):
     measured(tmp_path)
     cells = [*CELLS]

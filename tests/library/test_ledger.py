@@ -8,7 +8,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from alignlab.experiment.ledger import MIME, VERDICTS, Ledger, Term, badge, verdict
+from alignlab.experiment.claims import VERDICTS
+from alignlab.experiment.display import badge
+from alignlab.experiment.ledger import MIME, Ledger, Term, verdict
 
 from tools import notebooks
 

@@ -163,6 +163,19 @@ def test_hidden_states_by_layer():
         read.hidden(model, ids, 3)
 
 
+def test_rows_are_read_without_dropout_and_the_model_is_left_in_its_mode():
+    model, (ids, labels) = small_model("gpt2", resid_pdrop=0.5, embd_pdrop=0.5), texts()
+    rows = [{"input_ids": i.tolist(), "labels": y.tolist()} for i, y in zip(ids, labels, strict=True)]
+    expected = [some for _, _, some in read.each((model, rows))]
+    model.train()
+    with torch.no_grad():
+        assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)  # dropout would be seen
+    for _ in range(2):
+        found = [some for _, _, some in read.each((model, rows))]
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(m.training for m in model.modules())
+
+
 def test_tuples_are_read_too():
     model, (ids, labels) = small_model("bloom"), texts()
     expected = read.log_probs(model, ids, labels)

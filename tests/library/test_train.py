@@ -12,12 +12,15 @@ from alignlab.measure.knowledge import exact_match
 from alignlab.models import read, tokens
 from alignlab.models.llama import make_model, parameters
 from alignlab.models.tokens import IGNORE
+from alignlab.training import train as training
 from alignlab.training.losses import next_token
 from alignlab.training.train import FINETUNE, PRETRAIN, Optimiser, Recipe, _rate, batches, train
 from alignlab.worlds import biographies
 from alignlab.worlds.biographies import Presentation
 from datasets import Dataset
+from small_models import small_model
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 SGD_LIKE = Recipe(optimizer="adamw", lr=1e-3, warmup=0)
 
@@ -366,3 +369,19 @@ def test_a_row_that_teaches_nothing_is_refused_with_its_number(tiny, labels):
     made = Dataset.from_dict({"input_ids": [[5, 6, 7]] * 2, "labels": [[5, 6, 7], labels]})
     with pytest.raises(ValueError, match="row 1 has no label behind its first token in 'labels': leave it out"):
         train(tiny, made, 1)
+
+
+def test_muon_is_told_which_matrices_are_stored_turned(monkeypatch):
+    """GPT-2 keeps its weights as (inputs, outputs): taken for (outputs, inputs), steps would have another size."""
+    told = {}
+
+    class Listening(training.Muon):
+        def __init__(self, params, *settings, turned=(), **more):
+            told["turned"] = {id(p) for p in turned}
+            super().__init__(params, *settings, turned=turned, **more)
+
+    monkeypatch.setattr(training, "Muon", Listening)
+    model = small_model("gpt2")
+    training.Optimiser(model, Recipe(), 1)
+    stored = {id(m.weight) for m in model.modules() if isinstance(m, Conv1D)}
+    assert stored and told["turned"] == stored

@@ -8,9 +8,19 @@ A claim says which conditions are compared, on which metric, in which direction 
   not reproduced  anything else
 
 A mean alone has a sign by chance; asking every seed, and half the margin, is what keeps noise from being called a
-direction. A negative control is held when no seed shows more than the allowed effect, otherwise it is broken; one
-that is two-sided allows it in neither direction. A check is what a control is, and cannot break unless there is a bug:
-a leak, or what is so by definition. It has passed or failed, and is counted apart.
+direction. Of a negative control, in which the effect must not appear; one that is two-sided allows it in neither
+direction:
+
+  held            no seed shows more than the allowed effect
+  broken          at least one seed shows more than the allowed effect
+
+A check is what a control is, and cannot break unless there is a bug: a leak, or what is so by definition. It is counted
+apart:
+
+  passed          no seed shows more than the allowed effect, as it must be
+  failed          at least one seed shows more than the allowed effect: look for the bug
+
+The book's pages take these lines from here (book/_ext/meanings.py).
 
 An entry that was changed after somebody had looked carries its first form, with the verdict under it.
 """

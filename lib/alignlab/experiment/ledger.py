@@ -6,8 +6,7 @@ changed between two runs is said with `first` and `since`. The rule of the verdi
 
 from __future__ import annotations
 
-import html
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -15,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from .. import check
-from .claims import NOT_MEASURED, VERDICTS, Entry, Term, verdict
+from . import display
+from .claims import NOT_MEASURED, Entry, Term, verdict
 
 MIME = "application/vnd.alignlab.ledger+json"
 
@@ -224,43 +224,16 @@ class Ledger:
 
     def lines(self) -> str:
         """One line per entry that noise cannot change unless the verdict changes: for strict comparison by nbval."""
-        out = []
-        for e in self.results()["entries"]:
-            n = len(e["values"])
-            count = f" ({n} of {n} seeds)" if e["verdict"] in ("reproduced", "opposite", "held") else ""
-            out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}{_first(e)}")
-        return "\n".join(out)
+        return display.lines(self.results()["entries"])
+
+    def _shown(self, how: Callable[..., str]) -> str:
+        return how(self._entries.values(), self.results()["entries"] if self._effects else ())
 
     def __repr__(self) -> str:
-        if not self._effects:
-            return "\n".join(f"{e.kind:8}{e.id:31} {e.expect} {e.unit}" for e in self._entries.values())
-        return "\n".join(
-            f"{r['kind']:8}{r['id']:31} {r['mean']:+.2f} [{_every(r)}] {r['expect']}: {r['verdict']}{_first(r)}"
-            for r in self.results()["entries"]
-        )
+        return self._shown(display.plain)
 
     def _repr_html_(self) -> str:
-        head = ["Kind", "Statement", "Paper", "Required here"]
-        text = html.escape
-        rows = {
-            id: [text(t) for t in (e.kind, e.statement, e.paper, f"{e.expect} {e.unit}")]
-            for id, e in self._entries.items()
-        }
-        if self._effects:
-            head += ["Ours: mean [every seed]", "Verdict"]
-            for r in self.results()["entries"]:
-                rows[r["id"]] += [f"<b>{r['mean']:+.2f}</b> [{_every(r)}]", badge(r["verdict"]) + changed(r)]
-        body = ""
-        for id, row in rows.items():
-            row[1] += f' <a class="claim-id" href="#claim-{id}">{id}</a>'
-            cells = (f'<td data-label="{h}">{c}</td>' for h, c in zip(head, row, strict=True))
-            here = f' id="claim-{id}"' if self._effects else ""  # a page shows the claims first, and then again
-            body += f"<tr{here}>" + "".join(cells) + "</tr>"
-        return (
-            '<div class="ledger-box"><table class="ledger"><thead><tr>'
-            + "".join(f'<th scope="col">{h}</th>' for h in head)
-            + f"</tr></thead><tbody>{body}</tbody></table></div>"
-        )  # fmt: skip
+        return self._shown(display.table)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         bundle = {"text/plain": repr(self), "text/html": self._repr_html_()}
@@ -275,29 +248,3 @@ def _came(entry: Entry, effect: pd.Series) -> dict:
         "mean": round(float(effect.mean()), 4), "values": [round(float(v), 4) for v in effect],
         "verdict": verdict(effect, entry.margin, entry.direction, entry.kind),
     }  # fmt: skip
-
-
-def _first(line: dict) -> str:
-    return f"; as first written: {line['first']['verdict']}" if "first" in line else ""
-
-
-def _every(line: dict) -> str:
-    return ", ".join(f"{v:+.2f}" for v in line["values"])
-
-
-def changed(line: dict) -> str:
-    """Of an entry that was changed after somebody had looked: the verdict under its first form, and what changed."""
-    if "first" not in line:
-        return ""
-    was = line["first"]
-    asked = f", {was['expect']}" if "expect" in was else ""
-    return (
-        f'<div class="first-form">As first written{asked}: <b>{was["verdict"]}</b>. '
-        f"<details><summary>Since then</summary>{html.escape(line['since'])}</details></div>"
-    )
-
-
-def badge(verdict: str) -> str:
-    """A verdict as a small label; the word carries the meaning, the colour only repeats it."""
-    check.one_of("verdict", verdict, [v for vs in VERDICTS.values() for v in vs])
-    return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{verdict}</span>'
