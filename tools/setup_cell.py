@@ -33,7 +33,8 @@ except ImportError as e:
     elif missing.split(".")[0] == "alignlab":
         remedy = f"{{found}} is not this library: rename or uninstall it, then restart"
     else:
-        remedy = f"this kernel has no {{missing}}: use that of `make lab`, or pip install it"
+        remedy = f"this kernel has no {{missing}}: use that of `make lab`, "
+        remedy += "or pip install it"
     raise ImportError(remedy) from e
 
 lab = notebook.start(PROFILE, SEED)'''

@@ -226,6 +226,7 @@ BROKEN = [
     ("number_of_cells", lambda c: c.notebook.cells.extend(code() for _ in range(10)), "26 code cells"),
     ("short_cells", long_cells, "median"),
     ("short_cells", lambda c: nth(c, 5).update(source="x = 1\n" * 41), "41 lines"),
+    ("short_cells", lambda c: nth(c, 5).update(source="ledger.Ledger()\n" * 61), "61 lines"),
     ("known_tags", tag(4, contract.SKIP), "beside `real-model`"),
     ("known_tags", tag(4, "raises-exception"), "raises-exception"),
     ("known_tags", lambda c: nth(c, 4).update(source="# NBVAL_IGNORE_OUTPUT\nx"), "use tags"),
