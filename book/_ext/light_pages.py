@@ -22,7 +22,7 @@ from sphinx.errors import ExtensionError
 
 SCRIPT = "_static/scripts/fontawesome.js"
 TAG = re.compile(rf'[ \t]*<script src="[^"]*{re.escape(SCRIPT)}[^"]*"></script>\n?')
-SHEET = re.compile(r'[ \t]*<link\b(?=[^>]*rel="stylesheet")[^>]*?href="([^":]+_static/)([^"?]+\.css)[^"]*"[^>]*>\n?')
+SHEET = re.compile(r'[ \t]*<link\b(?=[^>]*rel="stylesheet")[^>]*?href="([^":]*_static/)([^"?]+\.css)[^"]*"[^>]*>\n?')
 FONT = re.compile(r"@font-face\{[^}]*?url\(([^)]*fontawesome[^)]*?)\.woff2\)[^}]*\}")
 IMPORT = re.compile(r"@import\s+(?:url\()?[\"']([^\"':]+)[\"']\)?\s*;")
 ADDRESS = re.compile(r"url\((?![\"']?(?:data:|#|[a-z]+:|/))[\"']?([^)\"']+)[\"']?\)")
