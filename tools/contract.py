@@ -404,6 +404,12 @@ def ledger(chapter):
         for entry in content["entries"]:
             if entry["source"] and entry["source"] not in chapter.keys:
                 yield f"the source {entry['source']!r} of {entry['id']} is not in the bibliography"
+            # What was measured before ledgers said it has no `best`.
+            if entry["kind"] == "control" and entry.get("best", entry["margin"] + 1) <= entry["margin"]:
+                yield (
+                    f"the control {entry['id']} cannot break: it allows {entry['margin']:.2f}, and {entry['best']:.2f} "
+                    "is the most that could come: compare with another condition, allow less, or make it a check"
+                )
 
 
 # The end

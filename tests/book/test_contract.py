@@ -164,6 +164,15 @@ def in_ledger(**values):
     return lambda chapter: ledger_of(chapter).update(values)
 
 
+def best_possible(value):
+    def breaker(chapter):
+        entry = ledger_of(chapter)["entries"][-1]
+        assert entry["kind"] == "control"
+        entry.update(best=value, margin=0.1)
+
+    return breaker
+
+
 def only_claims(chapter):
     ledger_of(chapter)["entries"].pop()
 
@@ -250,6 +259,7 @@ BROKEN = [
     ("verdict_cell", lambda c: nth(c, 16).update(outputs=[]), "prints none"),
     ("ledger", lambda c: nth(c, 15).update(outputs=[]), "0 outputs hold a ledger"),
     ("ledger", only_claims, "no control"),
+    ("ledger", best_possible(0.1), "cannot break: it allows 0.10, and 0.10 is the most"),
     ("ledger", unknown_verdict, "'confirmed'"),
     ("ledger", unknown_source, "nobody2020"),
     ("ledger", in_ledger(chapter="tax"), "'tax'"),

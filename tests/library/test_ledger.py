@@ -445,3 +445,23 @@ def test_a_table_of_fewer_seeds_than_were_run_is_refused():
     with pytest.raises(ValueError, match=r"y: it was run with the seeds \[0, 1\], the table has \[0, 1, 2\]"):
         book.check(table.iloc[:-1])
     assert book.check(table).verdict("y") == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("right", "how", "best"),
+    [
+        (("b", "m"), {}, 0.7),  # b could be 0: a is at 0.7
+        (0.9, {}, 0.1),  # a fixed level does not move
+        (("b", "m"), {"two_sided": True}, 0.8),  # b could be 1: a is at 0.7, b at 0.8
+        (("b", "m"), {"unit": "nats"}, None),
+        (0.9, {"unit": "share of replies"}, 0.1),
+    ],
+)
+def test_a_control_says_how_large_its_effect_could_have_been(right, how, best):
+    rows = [(c, s, "m", v) for s in (0, 1, 2) for c, v in (("a", 0.7), ("b", 0.8))]
+    table = pd.DataFrame(rows, columns=["condition", "seed", "metric", "value"])
+    book = Ledger("a-chapter", "A title", "quick")
+    book.claim("one", "a against nothing", ("a", "m"), 0.0, margin=0.1, paper="", source="")
+    book.control("two", "a against b", ("a", "m"), right, margin=0.05, **how)
+    one, two = book.check(table).results()["entries"]
+    assert "best" not in one and two.get("best") == best

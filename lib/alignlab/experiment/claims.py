@@ -40,6 +40,7 @@ VERDICTS = {  # kind of entry -> what can be said of it
     "control": ("held", "broken"),
     "check": ("passed", "failed"),
 }
+SHARES = ("share", "accuracy")  # how the unit of what lies between 0 and 1 begins
 NOT_MEASURED = "not measured any more"  # a first form that the experiment as it is now cannot answer
 
 
@@ -111,6 +112,21 @@ class Entry:
                 f"{self.id}: the two sides were run with different seeds: {list(left.index)}, {list(right.index)}"
             )
         return left - right
+
+    def best(self, table: pd.DataFrame) -> float | None:
+        """The largest effect in the entry's direction that one of its sides could show, the other being what it is.
+
+        None where the unit is no share from 0 to 1. A control whose best is within its allowance cannot break.
+        """
+        if not self.unit.startswith(SHARES):
+            return None
+        left = self.left.values(table).mean()
+        if isinstance(self.right, Term):
+            right = self.right.values(table).mean()
+            up, down = [1 - right, left], [right, 1 - left]
+        else:  # a fixed level does not move
+            up, down = [1 - self.right], [self.right]
+        return float(max({1: up, -1: down, 0: up + down}[self.direction]))
 
 
 def verdict(effects, margin: float, direction: int = 1, kind: str = "claim") -> str:

@@ -40,6 +40,7 @@ class Ledger:
         self._entries: dict[str, Entry] = {}
         self._effects: dict[str, pd.Series] = {}
         self._firsts: dict[str, pd.Series] = {}
+        self._bests: dict[str, float | None] = {}
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -183,6 +184,7 @@ class Ledger:
                     f"{id}: another table has been checked already: a ledger is measured once, so begin a new one"
                 )
         self._effects = effects
+        self._bests = {id: e.best(table) for id, e in self._entries.items() if e.kind == "control"}
         self._firsts = {id: e.first.effect(table) for id, e in self._entries.items() if e.first}
         return self
 
@@ -204,6 +206,11 @@ class Ledger:
         was = {"expect": entry.first.expect, **_came(entry.first, self._firsts[entry.id])}
         return {"since": entry.since, "first": was}
 
+    def _could(self, id: str) -> dict:
+        """Of a control: the largest effect that it could have shown, where that is known."""
+        best = self._bests.get(id)
+        return {} if best is None else {"best": round(best, 4)}
+
     def results(self) -> dict:
         """Everything the scoreboard needs, as plain JSON."""
         self._measured()
@@ -213,7 +220,7 @@ class Ledger:
                 {
                     "id": id, "kind": e.kind, "statement": e.statement, "paper": e.paper, "source": e.source,
                     "expect": e.expect, "margin": e.margin, "unit": e.unit,
-                    **_came(e, self._effects[id]), **self._at_first(e),
+                    **_came(e, self._effects[id]), **self._could(id), **self._at_first(e),
                 }
             )  # fmt: skip
         seeds = [int(s) for s in next(iter(self._effects.values())).index]
