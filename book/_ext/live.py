@@ -36,9 +36,8 @@ def stored(root: Path, name: str) -> dict:
 def script(root: Path, name: str) -> str:
     """The script that hands a pair to the page: all that is stored, the weights as base64."""
     data = stored(root, name)
-    weights = {
-        role: base64.b64encode((root / DATA / model["file"]).read_bytes()).decode() for role, model in data["models"].items()
-    }
+    files = {role: root / DATA / model["file"] for role, model in data["models"].items()}
+    weights = {role: base64.b64encode(file.read_bytes()).decode() for role, file in files.items()}
     return f"Live.files[{json.dumps(name)}] = {json.dumps(data | {'weights': weights}, ensure_ascii=False)};\n"
 
 
@@ -67,8 +66,9 @@ class Live(SphinxDirective):
             "rules": json.dumps(data["rules"] if own == "rules" else None),
         }  # fmt: skip
         attributes = " ".join(f'data-{k}="{escape(v)}"' for k, v in settings.items())
-        table = f'<div class="live-still"><table class="table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        return [nodes.raw("", f'<div class="live" {attributes}>{table}</div>', format="html")]
+        table = f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        box = f'<div class="live" {attributes}><div class="live-still">{table}</div></div>'
+        return [nodes.raw("", box, format="html")]
 
 
 def write_scripts(app, exception) -> None:

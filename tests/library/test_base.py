@@ -117,12 +117,6 @@ def pairs(a, b):
     return list(zip(a.parameters(), b.parameters(), strict=True))
 
 
-def test_a_plan_of_other_skills_is_asked_about_those():
-    plan = replace(TINY, skills=("rotate",))
-    other = base.load(0, plan)
-    assert {t["family"] for t in other.pool()} == {*base.FACTS, "rotate"} == {t["family"] for t in other.test(60)}
-
-
 def test_what_was_prepared_is_not_trained_again(cache_folder):
     base.prepare([5, 6], TINY)
     made = weights()
