@@ -62,7 +62,11 @@ def shape(model: PreTrainedModel) -> dict[str, float]:
 
 def rounded(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of the model with the weights that float16 leaves of it, again in float32 and on the CPU."""
-    return deepcopy(model).cpu().half().float().eval()
+    small = deepcopy(model).cpu().eval()
+    with torch.no_grad():
+        for weight in small.parameters():  # not model.half(), which would round the rotary frequencies too
+            weight.copy_(weight.half())
+    return small
 
 
 def weights(model: PreTrainedModel) -> bytes:

@@ -195,6 +195,11 @@ def at_the_head(app, doctree) -> None:
         line = scoreboard.tally(entries, False, lambda _: "#the-ledger")
         line.insert(0, nodes.inline("", "Found here: ", classes=["chapter-time"]))
         first.parent.insert(first.parent.index(first) + 1, line)
+    cells = read(file)
+    plain = re.sub(r"[*_`$]", "", claim(cells))
+    shared = {"og:type": "article", "og:title": title(cells), "og:description": plain}
+    doctree.insert(0, nodes.meta("", name="description", content=plain))
+    doctree[1:1] = [nodes.meta("", property=k, content=v) for k, v in shared.items()]
     if there := colab(app, env.docname):
         way = nodes.reference("", "Run this chapter on Colab", refuri=there, classes=["colab"])
         first.parent.insert(first.parent.index(first) + 1 + bool(entries), nodes.paragraph("", "", way))

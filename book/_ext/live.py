@@ -10,6 +10,7 @@ import base64
 import json
 from html import escape
 from pathlib import Path
+from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -45,7 +46,7 @@ class Live(SphinxDirective):
     """The panel of a pair; with the flag `rules` the base is asked under the three rules, with their dials."""
 
     required_arguments = 1
-    option_spec = {"rules": directives.flag}
+    option_spec: ClassVar = {"rules": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         [name] = self.arguments

@@ -32,7 +32,7 @@ def exported(tmp_path_factory):
 
 
 def test_halves_of_the_weights_are_stored_under_their_names(exported):
-    subject, pair, file = exported
+    _, pair, file = exported
     data = json.loads(file.read_text("utf-8"))
     assert [data["words"][i] for i in data["special"].values()] == [f"<{k}>" for k in data["special"]]
     for role, model in pair.items():
@@ -52,7 +52,7 @@ def test_the_page_gets_the_weights_as_one_script(exported):
 
 
 def test_a_model_that_the_page_does_not_compute_is_refused(exported):
-    subject, pair, _ = exported
+    subject, *_ = exported
     model = live.rounded(subject.model)
     model.config.hidden_act = "gelu"
     with pytest.raises(ValueError, match="hidden_act is 'gelu'"):

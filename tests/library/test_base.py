@@ -90,7 +90,7 @@ def test_what_nobody_has_written_about_is_not_known(subject):
 
 
 def test_a_plan_of_other_skills_is_asked_about_those():
-    plan = replace(TINY, skills=("rotate",), steps=0)
+    plan = replace(TINY, skills=("rotate",))
     other = base.load(0, plan)
     assert {t["family"] for t in other.pool()} == {*base.FACTS, "rotate"} == {t["family"] for t in other.test(60)}
 

@@ -149,7 +149,7 @@ def test_the_dials_change_what_is_said(awake):
 def test_a_reply_that_was_begun_goes_on(awake):
     tab, _ = awake("book/index")
     before = tab.locator(".live-reply[data-model=base]").inner_text()
-    tab.locator("input[placeholder]").fill("sure !")
+    tab.locator(".live input[placeholder]").fill("sure !")
     tab.wait_for_function(CHANGED, arg=before)
 
 
