@@ -133,6 +133,13 @@ def test_what_was_prepared_is_not_trained_again(cache_folder):
     assert weights() == made
 
 
+def test_what_is_asked_for_twice_is_prepared_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(base, "side_by_side", lambda run, *columns: made.extend(zip(*columns, strict=True)))
+    base.prepare([5, 5], TINY, replace(TINY))
+    assert made == [(5, TINY)]
+
+
 def weights():
     return {f: f.stat().st_mtime_ns for f in cache.folder().glob("base-*/*.safetensors")}
 

@@ -190,7 +190,7 @@ def prepare(seeds: Iterable[int], *plans: Plan) -> None:
     seeds = list(seeds)
     if not seeds:
         raise ValueError("no seeds were given: pass at least one, for instance [0, 1, 2]")
-    wanted = [(s, p) for p in plans or (QUICK,) for s in seeds]
+    wanted = dict.fromkeys((s, p) for p in plans or (QUICK,) for s in seeds)  # none twice: one would wait for the other
     side_by_side(_ready, *zip(*wanted, strict=True))
 
 
