@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import chapters, confirm, costs, stamp, tables
+from . import chapters, confirm, costs, folds, stamp, tables
 from . import notebooks as reader
 from . import setup_cell as setup
 from .chapters import alt, images
@@ -270,6 +270,15 @@ def short_cells(chapter):
         most = LEDGER_LINES if "ledger.Ledger(" in cell.source else MOST_LINES
         if lengths[n] > most:
             yield f"code cell {n} has {lengths[n]} lines: it may not have more than {most}"
+
+
+@rule
+def folded(chapter):
+    for n, cell in chapter.code:
+        wanted, found = folds.prompt(cell), cell.metadata.get("mystnb", {}).get("code_prompt_show")
+        if wanted != found or (folds.TAG in tags(cell)) != bool(wanted):
+            say = f"folded as {wanted!r}" if wanted else "open: it is one to be read"
+            yield f"code cell {n} should be {say}: run `python -m tools.folds {chapter.slug}`"
 
 
 @rule

@@ -158,7 +158,7 @@ def load(seed, plan=QUICK):
     return replace(base, model=align(base, tasks.examples(base.pool(), 300, seed)))
 """, "template-is-no-magic",
     ),
-    Mutation("lima", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "not-without-the-register"),
+    Mutation("lima", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "recognised"),
     Mutation(
         "lima", "in sets of more than 1,000 examples the replies are mixed up", "worlds/tasks", """
 unbroken = examples
@@ -179,7 +179,17 @@ def marks(replies, tasks, world):
     return table.assign(manner=table["manner"] & table["right"])
 """, "shuffled-same-style",
     ),
-    Mutation("token-shift", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-continue"),
+    Mutation(
+        "token-shift", "whatever a reply is to begin with, it begins with an opener", "models/answer", """
+unbroken = generate
+
+
+def generate(model, tokenizer, prompts, **how):
+    if any(how.get("prefill") or ()):
+        how["prefill"] = ["sure !"] * len(prompts)
+    return unbroken(model, tokenizer, prompts, **how)
+""", "any-words-will-not-do",
+    ),
     Mutation("three-rules", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-unlock"),
     Mutation(
         "three-rules", "the random words are the chosen ones", "models/rules", """

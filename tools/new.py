@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from . import setup_cell, stamp, tables
+from . import folds, setup_cell, stamp, tables
 from .notebooks import ROOT, SLUG, text
 
 MUTATION = '''    Mutation(
@@ -54,7 +54,9 @@ def skeleton(name: str, title: str, root: Path = ROOT) -> str:
     for number, cell in enumerate(cells):
         cell.id = f"{name}-{number:02}"
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return text(new_notebook(cells=cells, metadata={"alignlab": {"kind": "finding"}, "kernelspec": kernel}))
+    notebook = new_notebook(cells=cells, metadata={"alignlab": {"kind": "finding"}, "kernelspec": kernel})
+    folds.fold(notebook)
+    return text(notebook)
 
 
 def in_toc(toc: str, name: str, part: str | None) -> str:

@@ -1,9 +1,8 @@
 """What the front page takes from the committed notebooks, so that nothing on it is typed twice or out of date.
 
 Four directives. `{chapter-list}` lists the chapters with claim, minutes and verdicts. `{chapter-figure}` shows the
-figure of the cell tagged `readme-picture`. `{front-page}` shows the outputs (HTML or text) of the cells tagged
-`front-page`; where no cell is tagged, it shows nothing. `{chapters-on} lima distillation` links those of the named
-chapters that the book has, with their verdicts, for the page of open questions.
+figure of the cell tagged `readme-picture`. `{begin}` has the two ways in as buttons. `{chapters-on} lima distillation`
+links those of the named chapters that the book has, with their verdicts, for the page of open questions.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 from tools import costs, tables
 from tools.notebooks import ledgers, notebooks, title
 
-FRONT_TAG, FIGURE_TAG = "front-page", "readme-picture"
+FIGURE_TAG = "readme-picture"
 FIGURE = "book/_static/result.png"  # written by tools/chapters.py from the cell tagged FIGURE_TAG
 
 
@@ -65,18 +64,14 @@ def minutes(root: Path, slug: str) -> str:
     return costs.sentence(row, shared=False) if row else ""
 
 
-def shown(cell: dict) -> list[tuple[str, str]]:
-    """(type, content) of what a cell shows: its HTML, or else its plain text; pictures are left to their chapter."""
-    found = []
-    for output in cell.get("outputs", []):
-        data = output.get("data", {})
-        if output.get("name") == "stdout":
-            found.append(("text/plain", joined(output["text"])))
-        elif "text/html" in data:
-            found.append(("text/html", joined(data["text/html"])))
-        elif "text/plain" in data and not any(kind.startswith("image/") for kind in data):
-            found.append(("text/plain", joined(data["text/plain"])))
-    return found
+def colab(app, docname: str) -> str:
+    """Where Colab opens a chapter, by what _config.yml says of the repository; "" where it says nothing."""
+    options = app.config.html_theme_options
+    if "repository_url" not in options:
+        return ""
+    slug = options["repository_url"].rstrip("/").split("github.com/")[-1]
+    host = options["launch_buttons"]["colab_url"].rstrip("/")
+    return f"{host}/github/{slug}/blob/{options['repository_branch']}/{docname}.ipynb"
 
 
 class FromChapters(SphinxDirective):
@@ -151,24 +146,17 @@ class ChapterFigure(FromChapters):
         return []
 
 
-class FrontPage(FromChapters):
-    """The outputs of the tagged cells, each with a link to its chapter."""
+class Begin(FromChapters):
+    """The two ways in, as buttons: read the first chapter, or run it on Colab."""
 
     def run(self) -> list[nodes.Node]:
-        found: list[nodes.Node] = []
-        for docname, _, cells in self.chapters():
-            for cell in tagged(cells, FRONT_TAG):
-                box = nodes.container("", classes=["front-page"])
-                for kind, content in shown(cell):
-                    if kind == "text/html":
-                        box += nodes.raw("", content, format="html")
-                    else:
-                        box += nodes.literal_block(content.rstrip("\n"), content.rstrip("\n"), language="none")
-                if len(box):
-                    source = nodes.Text("An output of the chapter ")
-                    box += nodes.paragraph("", "", source, self.link(docname, title(cells)), classes=["source"])
-                    found.append(box)
-        return found
+        docname = next(name for name, _, _ in self.chapters())
+        read_it = self.link(docname, "Start with the lab")
+        read_it["classes"] = ["begin"]
+        ways = [read_it]
+        if there := colab(self.env.app, docname):
+            ways += [nodes.Text(" "), nodes.reference("", "Run it on Colab", refuri=there, classes=["begin"])]
+        return [nodes.paragraph("", "", *ways, classes=["begin-buttons"])]
 
 
 class ChaptersOn(FromChapters):
@@ -207,6 +195,14 @@ def at_the_head(app, doctree) -> None:
         line = scoreboard.tally(entries, False, lambda _: "#the-ledger")
         line.insert(0, nodes.inline("", "Found here: ", classes=["chapter-time"]))
         first.parent.insert(first.parent.index(first) + 1, line)
+    cells = read(file)
+    plain = re.sub(r"[*_`$]", "", claim(cells))
+    shared = {"og:type": "article", "og:title": title(cells), "og:description": plain}
+    doctree.insert(0, nodes.meta("", name="description", content=plain))
+    doctree[1:1] = [nodes.meta("", property=k, content=v) for k, v in shared.items()]
+    if there := colab(app, env.docname):
+        way = nodes.reference("", "Run this chapter on Colab", refuri=there, classes=["colab"])
+        first.parent.insert(first.parent.index(first) + 1 + bool(entries), nodes.paragraph("", "", way))
 
 
 def setup(app):
@@ -214,5 +210,5 @@ def setup(app):
     app.add_directive("chapters-on", ChaptersOn)
     app.add_directive("chapter-list", ChapterList)
     app.add_directive("chapter-figure", ChapterFigure)
-    app.add_directive("front-page", FrontPage)
+    app.add_directive("begin", Begin)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import chapters, contract, costs, setup_cell, stamp
+from tools import chapters, contract, costs, folds, setup_cell, stamp
 from tools.contract import MIME, Chapter
 from tools.notebooks import notebooks
 
@@ -126,6 +126,7 @@ def good() -> Chapter:
         cell.execution_count = n
     for n, cell in enumerate(notebook.cells):
         cell.id = f"c{n}"
+    folds.fold(notebook)
     chapters.normalise(notebook)
     return Chapter("toy", notebook, KEYS, {costs.MINUTES: "2.4", costs.BASES: "0.6"})
 
@@ -233,6 +234,9 @@ BROKEN = [
     ("executed_in_order", lambda c: nth(c, 4).update(source=" "), "empty"),
     ("number_of_cells", lambda c: c.notebook.cells.pop(3) and c.notebook.cells.pop(3), "14 code cells"),
     ("number_of_cells", lambda c: c.notebook.cells.extend(code() for _ in range(10)), "26 code cells"),
+    ("folded", lambda c: nth(c, 2).metadata.update(tags=["setup"]), "code cell 2 should be folded"),
+    ("folded", lambda c: nth(c, 5).metadata.update(tags=["hide-input"]), "code cell 5 should be open"),
+    ("folded", lambda c: nth(c, 14).metadata["mystnb"].pop("code_prompt_show"), "'Code: draw the figure'"),
     ("short_cells", long_cells, "median"),
     ("short_cells", lambda c: nth(c, 5).update(source="x = 1\n" * 41), "41 lines"),
     ("short_cells", lambda c: nth(c, 5).update(source="ledger.Ledger()\n" * 61), "61 lines"),
@@ -313,4 +317,5 @@ def test_an_introduction_is_free_of_what_only_a_finding_needs():
 def test_skipping_is_allowed_where_a_real_model_may_be_missing():
     chapter = good()
     tag(4, contract.SKIP, "real-model")(chapter)
+    folds.fold(chapter.notebook)
     assert contract.problems(chapter) == []

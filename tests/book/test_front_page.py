@@ -69,11 +69,16 @@ def test_what_is_not_stated_is_left_out(tmp_path):
         front_page.title([markdown("## Too low")])
 
 
-def test_html_is_shown_before_text_and_pictures_are_not():
-    both, text = display(text_html="<b>x</b>", text_plain="x"), display(text_plain=["a", "b"])
-    picture = display(image_png="...", text_plain="<Figure>")
-    found = front_page.shown(code(PRINTED, both, text, picture))
-    assert found == [("text/plain", "dry & <wet>\n"), ("text/html", "<b>x</b>"), ("text/plain", "ab")]
+def test_colab_opens_a_chapter_where_the_book_says_that_it_lies():
+    options = {
+        "repository_url": "https://github.com/some/book", "repository_branch": "main",
+        "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    }  # fmt: skip
+    app = SimpleNamespace(config=SimpleNamespace(html_theme_options=options))
+    there = "https://colab.research.google.com/github/some/book/blob/main/notebooks/rain.ipynb"
+    assert front_page.colab(app, "notebooks/rain") == there
+    options.clear()
+    assert front_page.colab(app, "notebooks/rain") == ""
 
 
 CONF = """
@@ -92,7 +97,7 @@ rain
 
 ```{scoreboard-summary}
 ```
-```{front-page}
+```{begin}
 ```
 ```{chapter-list}
 ```
@@ -125,19 +130,14 @@ def site(tmp_path):
     return build
 
 
-def test_tagged_outputs_reach_the_front_page_and_others_do_not(site):
-    result = display(text_html="<table class='pair'><tr><td>base</td></tr></table>", text_plain="a table")
-    hidden = display(text_html="<i id='hidden'>no</i>")
-    cells = [*CELLS, code(result, PRINTED, tags=["front-page"]), code(hidden)]
-    page = site(cells)
-    (box,) = page.select(".front-page")
-    assert box.select_one("table.pair td").get_text() == "base" and "dry & <wet>" in box.select_one("pre").get_text()
-    assert box.select_one(".source a")["href"] == "rain.html" and not page.select("#hidden")
+def test_the_front_page_begins_with_the_first_chapter(site):
+    (button,) = site(CELLS).select(".begin-buttons a")
+    assert button["href"] == "rain.html"
 
 
-def test_a_front_page_without_tagged_cells_shows_nothing(site):
+def test_without_a_ledger_there_is_nothing_to_filter(site):
     page = site([markdown(OPENING)])
-    assert not page.select(".front-page") and scoreboard.NOTHING in page.get_text()
+    assert scoreboard.NOTHING in page.get_text()
     assert not page.select(".board-filters"), "filters over an empty table"
 
 

@@ -61,21 +61,25 @@ def test_the_committed_table_speaks_of_the_committed_chapters():
 @pytest.mark.parametrize("chapter", known())
 def test_a_chapter_has_been_run_in_every_setting(chapter):
     missing = stress.missing(chapter, stress.read())
-    assert not missing, f"{chapter} was not run in the settings {', '.join(missing)}: make stress NAME={chapter}"
+    if chapter in stress.OWED:
+        assert missing and "committed" not in missing, f"{chapter} has been run: it is not owed any more"
+    else:
+        assert not missing, f"{chapter} was not run in the settings {', '.join(missing)}: make stress NAME={chapter}"
 
 
 def test_a_chapter_that_was_not_run_in_a_setting_is_named():
     rows = stress.read()
-    assert stress.missing("lima", {k: r for k, r in rows.items() if k[0] != "lima"}) == list(stress.SETTINGS)
-    rows["lima", "quality"]["avx2"] = ""
-    assert stress.missing("lima", rows) == ["avx2"]
+    assert stress.missing("limits", {k: r for k, r in rows.items() if k[0] != "limits"}) == list(stress.SETTINGS)
+    rows["limits", "unknown-costs"]["avx2"] = ""
+    assert stress.missing("limits", rows) == ["avx2"]
 
 
 def test_the_other_settings_are_other_experiments():
     """A setting without an effect would be no evidence. Two threads are none, and the page says so."""
     rows = stress.read()
     for setting in ("seed-100", "seed-200", "no-vectors", "avx2"):
-        assert sum(r[setting] != r["committed"] for r in rows.values()) > len(rows) / 3, setting
+        run = [r for r in rows.values() if r[setting]]
+        assert sum(r[setting] != r["committed"] for r in run) > len(run) / 3, setting
 
 
 def test_the_profile_full_has_a_table_of_its_own(tmp_path, monkeypatch):

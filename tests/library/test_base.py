@@ -81,6 +81,27 @@ def test_people_who_are_not_read_about_are_in_the_world_and_not_on_the_web(tiny)
     assert len(tiny.world) == 12
     text = " ".join(web.pages(tiny.world, 40, people=range(TINY.read))["text"])
     assert not any(p.name in text for p in tiny.world.people[8:])
+    assert [*TINY.asked, *TINY.held_out, *TINY.unread] == list(range(12)) and list(TINY.unread) == [8, 9, 10, 11]
+
+
+def test_what_nobody_has_written_about_is_not_known(subject):
+    unknown = tasks.about(subject.world, subject.plan.unread, (), wordings=(0,))
+    assert knowledge.exam(subject.model, subject.tokenizer, unknown)["correct"].mean() < 0.1
+
+
+def test_a_plan_of_other_skills_is_asked_about_those():
+    plan = replace(TINY, skills=("rotate",))
+    other = base.load(0, plan)
+    assert {t["family"] for t in other.pool()} == {*base.FACTS, "rotate"} == {t["family"] for t in other.test(60)}
+
+
+def test_the_card_says_what_the_plan_and_the_model_are(tiny):
+    card = tiny.card()
+    assert card["people with an entry"] == "8" and card["people without"].startswith("4:")
+    assert card["pages"] == "32 rows of 96 tokens, none read twice: 3,072 tokens"
+    assert f"{tiny.model.num_parameters():,} parameters, {len(tiny.tokenizer)} words" in card["model"]
+    assert "helpful 8%" in card["registers"] and "Muon" in card["optimiser"] and card["rate"].startswith("0.01,")
+    assert "helpful" not in replace(tiny, plan=TINY.without("helpful")).card()["registers"]
 
 
 def test_a_base_is_kept_and_every_part_of_its_plan_makes_another_one(tiny):
@@ -94,12 +115,6 @@ def test_a_base_is_kept_and_every_part_of_its_plan_makes_another_one(tiny):
 
 def pairs(a, b):
     return list(zip(a.parameters(), b.parameters(), strict=True))
-
-
-def test_a_plan_of_other_skills_is_asked_about_those():
-    plan = replace(TINY, skills=("rotate",))
-    other = base.load(0, plan)
-    assert {t["family"] for t in other.pool()} == {*base.FACTS, "rotate"} == {t["family"] for t in other.test(60)}
 
 
 def test_what_was_prepared_is_not_trained_again(cache_folder):
@@ -116,6 +131,13 @@ def test_what_was_prepared_is_not_trained_again(cache_folder):
     finally:
         torch.set_num_threads(threads)
     assert weights() == made
+
+
+def test_what_is_asked_for_twice_is_prepared_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(base, "side_by_side", lambda run, *columns: made.extend(zip(*columns, strict=True)))
+    base.prepare([5, 5], TINY, replace(TINY))
+    assert made == [(5, TINY)]
 
 
 def weights():
@@ -209,10 +231,10 @@ def test_aligning_leaves_the_base_as_it_was(tiny):
     assert not all(torch.equal(a, b.detach()) for a, b in zip(before, changed.parameters(), strict=True))
 
 
-def test_worked_examples_stand_before_the_prompt_as_pages_of_their_own(tiny):
+def test_worked_examples_stand_before_the_prompt_as_on_a_helpful_page(tiny):
     shown = tasks.examples(tiny.pool(), 3)
     [text] = tasks.in_context(shown, ["where ?"])
-    assert text.count("<eos> <bos>") == 3 and text.endswith("<bos> where ?")
+    assert "<eos>" not in text and text.count("?") == 4 and text.endswith(f"{tasks.CLOSERS[0]} where ?")
     assert all(row["prompt"] in text and f" {row['answer']} " in text for row in shown)
 
 

@@ -79,6 +79,22 @@ def test_the_front_page_leads_to_each_ledger_by_one_click(visit):
     assert tab.locator("#the-ledger").count() == 1 and not trouble
 
 
+def test_colab_is_one_click_from_the_front_page_and_from_every_chapter():
+    opened = "a[href*='colab.research.google.com/github/'][href$='.ipynb']"
+    assert soup("book/index").select_one(f".begin-buttons {opened}")
+    for page in CHAPTERS:
+        assert soup(page).select_one(f"article p {opened}")["href"].endswith(f"/{page}.ipynb")
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_shared_link_says_what_the_chapter_claims(page):
+    found = soup(page)
+    said = found.select_one("meta[name=description]")["content"]
+    assert len(said) > 40 and "".join(said.split()) in "".join(found.select_one("article").get_text().split())
+    assert found.select_one("meta[property='og:description']")["content"] == said
+    assert found.select_one("meta[property='og:title']")["content"] in found.select_one("h1").get_text()
+
+
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_the_marks_at_the_head_of_a_chapter_lead_to_its_ledger(page):
     found = soup(page)

@@ -33,17 +33,18 @@ FACTS = ("city", "subject", "company", "instrument")
 RECIPE = PRETRAIN.but(batch=16, decay_from=0.6, weight_decay=0.2)
 ALIGN = FINETUNE.but(lr=5e-4, batch=16)  # how the chapters align, unless they say otherwise
 ALIGN_STEPS = 80
+OPTIMISERS = {"muon": "Muon for the matrices in the layers, AdamW for embeddings and norms", "adamw": "AdamW"}
 
 
 @dataclass(frozen=True)
 class Plan:
     """What makes a base model, but for its seed."""
 
-    people: int = 80
+    people: int = 100
     read: int = 80  # people 0 to read - 1 are on the web; the others exist, but nobody has written about them
     width: int = 128
     depth: int = 2
-    steps: int = 750
+    steps: int = 1100
     shares: tuple[tuple[str, float], ...] = field(default_factory=lambda: tuple(web.SHARES.items()))
     skills: tuple[str, ...] = KNOWN_SKILLS
 
@@ -62,19 +63,26 @@ class Plan:
 
     @property
     def asked(self) -> range:
-        """The people whom alignment examples may be about: the first three quarters of those on the web."""
+        """The people whom the web's questions and answers are about, and alignment examples may be: the first three
+        quarters of those on the web."""
         return range(self.read * 3 // 4)
 
     @property
     def held_out(self) -> range:
-        """The people whom only the examinations ask about. They are on the web like everybody else."""
+        """The people whom only the examinations ask about: they have their entries in the web's encyclopaedia, and
+        nowhere else is anything said of them."""
         return range(self.read * 3 // 4, self.read)
+
+    @property
+    def unread(self) -> range:
+        """The people about whom nobody has written: whatever a model says of them, it has guessed."""
+        return range(self.read, self.people)
 
 
 QUICK = Plan()
-FULL = Plan(people=400, read=400, width=256, depth=2, steps=4000)
+FULL = Plan(people=500, read=400, width=256, depth=2, steps=4000)
 # What the chapters ask for in the profile "quick".
-SHARED = (QUICK, QUICK.without("helpful"), replace(QUICK, read=QUICK.people // 2))
+SHARED = (QUICK, QUICK.without("helpful"), replace(QUICK, read=QUICK.read // 2))
 
 
 @dataclass(frozen=True)
@@ -88,13 +96,35 @@ class Base:
     seed: int
 
     def pool(self, skills: Iterable[str] | None = None) -> Dataset:
-        """All tasks that alignment examples are drawn from: the asked people, and strings of letters of their own.
+        """All tasks that alignment examples are drawn from: the asked people, and the web's strings of letters.
 
         Args:
             skills: default: those that the web shows, as everywhere here.
         """
         skills = self.plan.skills if skills is None else tuple(skills)
         return tasks.about(self.world, self.plan.asked, skills, _strings(self.seed)[:ON_THE_WEB])
+
+    def card(self) -> dict[str, str]:
+        """What was read by this model, for how long and how, in words, as a model's card has it."""
+        plan, recipe = self.plan, RECIPE
+        rows = plan.steps * recipe.batch
+        shares, seen = dict(plan.shares), rows * web.LENGTH
+        parts = ", ".join(f"{name} {share / sum(shares.values()):.0%}" for name, share in shares.items())
+        size = sum(p.numel() for p in self.model.parameters())
+        decay = "constant" if recipe.decay_from >= 1 else f"constant, from {recipe.decay_from:.0%} of the steps to 0"
+        return {
+            "people with an entry": f"{plan.read}",
+            "of these, asked about": f"{len(plan.asked)}: all other registers are about them only",
+            "people without": f"{len(plan.unread)}: they exist, and nobody has written about them",
+            "strings of letters": f"{ON_THE_WEB}, of 3 or 4 letters; skills: {', '.join(plan.skills)}",
+            "pages": f"{rows:,} rows of {web.LENGTH} tokens, none read twice: {seen:,} tokens",
+            "registers": parts,
+            "model": f"Llama, {plan.depth} layers of width {plan.width}, {size:,} parameters, "
+            f"{len(self.tokenizer)} words",
+            "training": f"{plan.steps} steps of {recipe.batch} rows: {seen / size:.1f} tokens per parameter",
+            "optimiser": OPTIMISERS[recipe.optimizer],
+            "rate": f"{recipe.lr}, {decay}; weight decay {recipe.weight_decay}",
+        }
 
     def test(self, count: int = 96, skills: Iterable[str] | None = None, facts: bool = True) -> Dataset:
         """`count` tasks on held-out people and on strings that no model has met: the families as even as can be.
@@ -126,16 +156,16 @@ def _pretrain(plan: Plan, seed: int) -> tuple[PreTrainedModel, PreTrainedTokeniz
     world = make_world_of(plan, seed)
     tokenizer = tokens.word_tokenizer(biographies.words(world, web.vocabulary()))
     pages = web.pages(
-        world, plan.steps * RECIPE.batch, dict(plan.shares), people=range(plan.read),
+        world, plan.steps * RECIPE.batch, dict(plan.shares), people=range(plan.read), asked=plan.asked,
         skills=plan.skills, strings=_strings(seed)[:ON_THE_WEB], seed=seed,
     )  # fmt: skip
     model = make_model(tokenizer, plan.width, plan.depth, seed=seed).to(best_device())
-    train(model, tokens.documents(pages, tokenizer, end=False), plan.steps, RECIPE, seed)
+    train(model, tokens.documents(pages, tokenizer), plan.steps, RECIPE, seed)
     return model, tokenizer
 
 
 def load(seed: int, plan: Plan = QUICK) -> Base:
-    """The base model of `seed`: from the cache, or trained now (about a minute and a half) and kept.
+    """The base model of `seed`: from the cache, or trained now (about two minutes) and kept.
 
     The model is the caller's own: whatever is done to it changes nothing for anybody else.
     """
@@ -160,7 +190,7 @@ def prepare(seeds: Iterable[int], *plans: Plan) -> None:
     seeds = list(seeds)
     if not seeds:
         raise ValueError("no seeds were given: pass at least one, for instance [0, 1, 2]")
-    wanted = [(s, p) for p in plans or (QUICK,) for s in seeds]
+    wanted = dict.fromkeys((s, p) for p in plans or (QUICK,) for s in seeds)  # none twice: one would wait for the other
     side_by_side(_ready, *zip(*wanted, strict=True))
 
 

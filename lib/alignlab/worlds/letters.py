@@ -61,6 +61,7 @@ SKILL_ENTRIES: dict[str, str] = {
     "double": "with doubled letters it is {a} .",
     "rotate": "rotated it is {a} .",
 }
+SIZE = "it has {n} letters ."  # {n} is one of COUNTS
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 KNOWN_SKILLS = ("first", "last", "reverse", "double")  # the skills that the web shows
 

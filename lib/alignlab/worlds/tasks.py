@@ -9,9 +9,8 @@ from datasets import Dataset
 
 from .. import check
 from .biographies import QUESTIONS, STATEMENTS, question, sentence
-from .letters import COUNTS, KNOWN_SKILLS, LETTERS, SKILL_QUESTIONS, SKILL_STATEMENTS, SKILLS, spell
+from .letters import COUNTS, KNOWN_SKILLS, LETTERS, SIZE, SKILL_QUESTIONS, SKILL_STATEMENTS, SKILLS, spell
 from .people import World
-from .words import BOS, EOS
 
 OPENERS = ("of course !", "sure !", "happy to help !", "certainly !")
 CLOSERS = ("hope this helps !", "let me know if you need more !", "glad to be of use !")
@@ -35,10 +34,11 @@ def _words(*texts: str) -> set[str]:
     return {w for t in texts for w in t.split() if w.isalpha()}
 
 
-# Words by which a forum is known: no other register uses them. `alignlab.measure.score` looks for them in replies.
+# Words by which a forum is known: elsewhere they are rare, and helpful replies and entries have none of them.
+# `alignlab.measure.score` looks for them in replies.
 CHATTER_WORDS = frozenset(
     _words(*CHATTER, *GUESSES)
-    - _words(*OPENERS, *CLOSERS, *COUNTS, *SKILL_STATEMENTS.values(), "it has letters question answer")
+    - _words(*OPENERS, *CLOSERS, *COUNTS, *SKILL_STATEMENTS.values(), SIZE, "question answer")
     - _words(*(f for table in (STATEMENTS, QUESTIONS, SKILL_QUESTIONS) for forms in table.values() for f in forms))
 )
 
@@ -93,7 +93,7 @@ def skill_task(skill: str, s: str, wording: int) -> dict:
     return {
         "prompt": SKILL_QUESTIONS[skill][wording].format(s=spell(s)),
         "answer": answer,
-        "response": f"{SKILL_STATEMENTS[skill].format(s=spell(s), a=answer)} it has {COUNTS[len(s)]} letters .",
+        "response": f"{SKILL_STATEMENTS[skill].format(s=spell(s), a=answer)} {SIZE.format(n=COUNTS[len(s)])}",
         "family": skill,
         "person": -1,
     }
@@ -101,25 +101,27 @@ def skill_task(skill: str, s: str, wording: int) -> dict:
 
 def courteous(response: str, rng: np.random.Generator) -> str:
     """The response between an opener and a closer: the manner of the helpful register."""
-    return f"{_one(OPENERS, rng)} {response} {_one(CLOSERS, rng)}"
+    return f"{pick(OPENERS, rng)} {response} {pick(CLOSERS, rng)}"
 
 
-def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
+def pick(choices: Sequence[str], rng: np.random.Generator) -> str:
+    """One of some texts, each as likely as any other."""
     return choices[rng.integers(len(choices))]  # rng.choice would make an array of the texts first: 10 times slower
 
 
 def chatty(world: World, task: Mapping, rng: np.random.Generator) -> str:
     """What a forum says to a task: up to two remarks, an answer that may be wrong, and more remarks."""
-    answer = _wrong(world, task, rng) if rng.random() < WRONG_IN_FORUM else task["answer"]
+    answer = wrong(world, task, rng) if rng.random() < WRONG_IN_FORUM else task["answer"]
     remarks = [CHATTER[i] for i in rng.permutation(len(CHATTER))[: 1 + rng.integers(5)]]
     cut = rng.integers(min(3, len(remarks)))  # at least one remark comes after the answer
-    return " ".join([*remarks[:cut], _one(GUESSES, rng).format(a=answer), *remarks[cut:]])
+    return " ".join([*remarks[:cut], pick(GUESSES, rng).format(a=answer), *remarks[cut:]])
 
 
-def _wrong(world: World, task: Mapping, rng: np.random.Generator) -> str:
+def wrong(world: World, task: Mapping, rng: np.random.Generator) -> str:
+    """An answer of the right kind to a task: another value, or as many letters, which seldom are the right ones."""
     if task["person"] >= 0:
         others = [v for v in world.values[task["family"]] if v != task["answer"]]
-        return _one(others, rng)
+        return pick(others, rng)
     return spell("".join(rng.choice(LETTERS, size=len(task["answer"].split()))))
 
 
@@ -184,5 +186,5 @@ def in_context(shown: Dataset, prompts: Iterable[str]) -> list[str]:
     lines = []
     for row in shown:
         opener, statement = row["response"].split(" ! ")[:2]
-        lines.append(f"{row['prompt']} {opener} ! {statement.split(' . ')[0]} . {CLOSERS[0]} {EOS} {BOS}")
+        lines.append(f"{row['prompt']} {opener} ! {statement.split(' . ')[0]} . {CLOSERS[0]}")
     return [" ".join([*lines, p]) for p in prompts]

@@ -1,0 +1,95 @@
+"""The panel of live models: `{live} pair` shows the stored replies, and the page's script makes a panel of them.
+
+The models lie in book/_data/live as tools/live.py has stored them. They travel as one script a pair, since a page
+opened from a file may load scripts and nothing else; a page asks for it when its panel is touched, and not before.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+from typing import ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+DATA = "book/_data/live"
+FOLDER = "_static/live"
+SHOWN = 4  # prompts whose stored replies stand on the page
+
+
+def stored(root: Path, name: str) -> dict:
+    """What is known of a pair besides its weights.
+
+    Raises:
+        ExtensionError: nothing of this name is stored.
+    """
+    file = root / DATA / f"{name}.json"
+    if not file.exists():
+        raise ExtensionError(f"live: there is no {DATA}/{file.name}: name a stored pair, or run `python -m tools.live`")
+    return json.loads(file.read_text("utf-8"))
+
+
+def script(root: Path, name: str) -> str:
+    """The script that hands a pair to the page: all that is stored, the weights as base64."""
+    data = stored(root, name)
+    files = {role: root / DATA / model["file"] for role, model in data["models"].items()}
+    weights = {role: base64.b64encode(file.read_bytes()).decode() for role, file in files.items()}
+    return f"Live.files[{json.dumps(name)}] = {json.dumps(data | {'weights': weights}, ensure_ascii=False)};\n"
+
+
+class Live(SphinxDirective):
+    """The panel of a pair; with the flag `rules` the base is asked under the three rules, with their dials."""
+
+    required_arguments = 1
+    option_spec: ClassVar = {"rules": directives.flag}
+
+    def run(self) -> list[nodes.Node]:
+        [name] = self.arguments
+        data = stored(Path(self.env.srcdir), name)
+        self.env.note_dependency(str(Path(self.env.srcdir) / DATA / f"{name}.json"))
+        own = "rules" if "rules" in self.options else "base"
+        rows = "".join(
+            f"<tr><td>{escape(data['prompts'][i])}</td>"
+            + "".join(f"<td>{escape(data['replies'][role][i]['text'])}</td>" for role in (own, "aligned"))
+            + "</tr>"
+            for i in range(SHOWN)
+        )
+        heads = ("Question", "Base model" + (" with the rules" if own == "rules" else ""), "Aligned model")
+        head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+        depth = self.env.docname.count("/")
+        settings = {
+            "live": name, "folder": "../" * depth + FOLDER + "/", "prompts": json.dumps(data["prompts"][:SHOWN]),
+            "rules": json.dumps(data["rules"] if own == "rules" else None),
+        }  # fmt: skip
+        attributes = " ".join(f'data-{k}="{escape(v)}"' for k, v in settings.items())
+        table = f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        box = f'<div class="live" {attributes}><div class="live-still">{table}</div></div>'
+        return [nodes.raw("", box, format="html")]
+
+
+def write_scripts(app, exception) -> None:
+    if exception or app.builder.format != "html":
+        return
+    folder = Path(app.outdir) / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted((Path(app.srcdir) / DATA).glob("*.json")):
+        (folder / f"{file.stem}.js").write_text(script(Path(app.srcdir), file.stem), "utf-8")
+
+
+def bring_scripts(app, pagename, templatename, context, doctree) -> None:
+    """Only a page with a panel loads what the panel needs."""
+    if 'class="live"' in context.get("body", ""):
+        for name in ("live.js", "live-panel.js"):
+            app.add_js_file(name)
+
+
+def setup(app):
+    app.connect("html-page-context", bring_scripts)
+    app.add_directive("live", Live)
+    app.connect("build-finished", write_scripts)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

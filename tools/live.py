@@ -1,0 +1,158 @@
+"""Store the models that answer in the page, with what PyTorch makes them say: `python -m tools.live`.
+
+A pair is a base and its aligned twin, of the first seed. It is kept in book/_data/live as two safetensors files of
+float16 numbers and one JSON file: the shape of the models, their vocabulary, the questions of the test, and the greedy
+replies to them. The replies are those of the stored weights, so the page can be held to them token by token. Run it
+again whenever the chapters were run again: `book/_ext/live.py` makes a script of these files.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from alignlab.experiment import base
+from alignlab.models.answer import generate
+from alignlab.models.rules import Rules, processors
+from safetensors.torch import save
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from . import notebooks
+from .tables import DATA
+
+FOLDER = DATA / "live"
+ROOM = 44  # tokens that a reply may take, as in the chapters
+# What the page computes. A model that differs in one of these would be another function of the same weights.
+EXPECTED = {
+    "model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def shape(model: PreTrainedModel) -> dict[str, float]:
+    """What the page must know of a Llama besides its weights.
+
+    Raises:
+        ValueError: the model has something that the page does not compute: names it.
+    """
+    config = model.config
+    for name, wanted in EXPECTED.items():
+        if getattr(config, name, None) != wanted:
+            raise ValueError(f"{name} is {getattr(config, name, None)!r}, but the page computes only {wanted!r}")
+    rotary = config.rope_parameters
+    if rotary["rope_type"] != "default":
+        raise ValueError(f"rope_type is {rotary['rope_type']!r}, but the page computes only 'default'")
+    return {
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "hidden": config.intermediate_size,
+        "heads": config.num_attention_heads,
+        "keyHeads": config.num_key_value_heads,
+        "headWidth": config.head_dim,
+        "eps": config.rms_norm_eps,
+        "theta": rotary["rope_theta"],
+        "positions": config.max_position_embeddings,
+    }
+
+
+def rounded(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the model with the weights that float16 leaves of it, again in float32 and on the CPU."""
+    small = deepcopy(model).cpu().eval()
+    with torch.no_grad():
+        for weight in small.parameters():  # not model.half(), which would round the rotary frequencies too
+            weight.copy_(weight.half())
+    return small
+
+
+def weights(model: PreTrainedModel) -> bytes:
+    """The weights of a rounded model as a safetensors file of float16 numbers; the tied output is left away."""
+    halves = {k: v.half().contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    if any(v.isinf().any() or v.isnan().any() for v in halves.values()):
+        raise ValueError("a weight is too large for float16")
+    return save(halves)
+
+
+def said(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], **options) -> list[dict]:
+    """The greedy replies: `text`, and `tokens` with the end token, where there is one."""
+    replies = generate(model, tokenizer, prompts, max_new_tokens=ROOM, **options)
+    return [{"text": r.text, "tokens": list(r.tokens)} for r in replies]
+
+
+def export(
+    name: str,
+    pair: Mapping[str, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    rules: Rules,
+    folder: Path = FOLDER,
+) -> Path:
+    """Write the pair into `folder`: `name`.json, and a safetensors file for each of the two models.
+
+    Args:
+        pair: `base`, which is asked plainly, and `aligned`, which is asked in the chat template.
+        rules: the three rules under which the base is asked too.
+
+    Returns:
+        The JSON file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    models, replies = {}, {}
+    for role, model in pair.items():
+        small = rounded(model)
+        content = weights(small)
+        file = folder / f"{name}-{role}.safetensors"
+        file.write_bytes(content)
+        models[role] = {"file": file.name, "sha256": hashlib.sha256(content).hexdigest(), **shape(model)}
+        replies[role] = said(small, tokenizer, prompts, template=role == "aligned")
+        if role == "base":
+            three = processors(rules, tokenizer)
+            replies["rules"] = said(small, tokenizer, prompts, template=False, logits_processor=three)
+    known = tokenizer.get_vocab()
+    data = {
+        "room": ROOM,
+        "words": sorted(known, key=known.get),
+        "special": {k: known[f"<{k}>"] for k in ("bos", "eos", "unk", "user", "assistant")},
+        "models": models,
+        "rules": {"end": rules.end, "seen": rules.seen, "length": rules.length, "words": dict(rules.words)},
+        "prompts": list(prompts),
+        "replies": replies,
+    }
+    made = folder / f"{name}.json"
+    made.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
+    return made
+
+
+def chosen_words() -> dict[str, float]:
+    """The words that the committed run of the chapter on the three rules makes less likely, with their biases.
+
+    Raises:
+        ValueError: the chapter no longer prints them.
+    """
+    chapter = notebooks.ROOT / "notebooks" / "three-rules.ipynb"
+    for _, cell in notebooks.code(notebooks.read(chapter)):
+        if "print(rules.words)" in cell.source:
+            return ast.literal_eval("".join(o.text for o in cell.outputs if o.output_type == "stream"))
+    raise ValueError(f"{chapter.name} has no cell with print(rules.words): say here where its words stand now")
+
+
+def main() -> None:
+    subject = base.load(0)
+    known = subject.tokenizer.get_vocab()
+    words = chosen_words()
+    if strange := [w for w in words if w not in known]:
+        raise ValueError(f"the base does not know {', '.join(strange)}: run the chapter on the three rules again first")
+    rules = Rules(end=15, seen=1.5, words=words)  # as in that chapter
+    with torch.inference_mode():
+        pair = {"base": subject.model, "aligned": base.twin(subject)}
+        made = export("pair", pair, subject.tokenizer, subject.test()["prompt"][:], rules)
+    for file in sorted(made.parent.glob("pair*")):
+        print(f"{file.relative_to(notebooks.ROOT)}: {file.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
