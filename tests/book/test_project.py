@@ -285,9 +285,9 @@ def test_nothing_of_one_machine_is_in_the_files():
     # [-] and [_] match what they hold: so written, the pattern is not itself such a setting.
     index = re.compile(r"--(?:extra-)?index[-]url|--find[-]links|\bPIP[_]INDEX", re.IGNORECASE)
     folder = re.compile(r"(?<![\w./~-])/(?:home|Users|root|work|private)/[\w.-]+")
-    found = []
+    found, binary = [], {".png", ".ico", ".safetensors"}
     for file in tracked():
-        if file.suffix in {".png", ".ico", ".safetensors"} or file.name in {"test_project.py", "test_contract.py", "contract.py"}:
+        if file.suffix in binary or file.name in {"test_project.py", "test_contract.py", "contract.py"}:
             continue
         for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
             hit = index.search(line) or folder.search(line)
