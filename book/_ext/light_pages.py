@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 from sphinx.errors import ExtensionError
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every glyph
 SCRIPT = "_static/scripts/fontawesome.js"
 TAG = re.compile(rf'[ \t]*<script src="[^"]*{re.escape(SCRIPT)}[^"]*"></script>\n?')
 SHEET = re.compile(r'[ \t]*<link\b(?=[^>]*rel="stylesheet")[^>]*?href="([^":]*_static/)([^"?]+\.css)[^"]*"[^>]*>\n?')
