@@ -46,14 +46,28 @@ class Mutation:
     entry: str
 
 
-# Controls that no mutation has been seen to break: the next change of these chapters owes one.
-OWED = {
-    ("paraphrase", "repeating-buys-little"), ("paraphrase", "fame-is-not-enough"), ("rot13", "even-web-no-gap"),
-}  # fmt: skip
 SURVIVED = ("reproduced", "held", "passed")  # what may not be said of an entry that a mutation is to kill
 NOTHING_LEFT_OUT = "a web without helpful pages has them all the same"
 EVERY_REGISTER = """
 Plan.without = lambda self, *registers: self
+"""
+# Where one wording is asked for there are five; which of them is read is for the reading list to say.
+OTHER_WORDS = """
+from dataclasses import replace
+
+unbroken = write, reading_list
+
+
+def write(world, presentation=None, people=None, seed=0):
+    wanted = presentation or Presentation()
+    return unbroken[0](world, replace(wanted, versions=5, permute=True), people, seed)
+
+
+def reading_list(corpus, exposures, seed=0):
+    order = unbroken[1](corpus, exposures, seed)
+    read = corpus.select_columns(["person", "version"]).to_pandas().iloc[order]
+    varied = {}
+    return np.where(varied, order, order - read["version"].to_numpy())
 """
 MUTATIONS = (
     Mutation(
@@ -133,6 +147,24 @@ def shares(power=0.6, never=(12,)):
 """, "common-before-rare",
     ),
     # From here on: what must break a control.
+    Mutation(
+        "paraphrase", "what is read more than forty times is read in other words from then on", "worlds/biographies",
+        OTHER_WORDS.replace("{}", 'read.groupby("person").cumcount().to_numpy() >= 40'), "repeating-buys-little",
+    ),
+    Mutation(
+        "paraphrase", "who is met more often than others is described in varied words", "worlds/biographies",
+        OTHER_WORDS.replace("{}", 'read["person"].map(lambda i: exposures[i] > min(exposures.values())).to_numpy()'),
+        "fame-is-not-enough",
+    ),
+    Mutation(
+        "rot13", "no web is even: some shifts are always written about more than others", "worlds/cipher", """
+unbroken = shares
+
+
+def shares(power=0.6, never=(12,)):
+    return unbroken(max(power, 0.6), never)
+""", "even-web-no-gap",
+    ),
     Mutation(
         "base-vs-chat", "replies that should be shuffled are not", "worlds/tasks", """
 def with_shuffled_replies(chosen, seed=0):
