@@ -1,0 +1,30 @@
+"""Searching the built site: English as ever, and Chinese words wherever they stand in a sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "query, page",
+    [
+        ("对齐", "notebooks/base-vs-chat"), ("预训练", "book/index"), ("留出", "book/glossary"),
+        ("基座模型", "notebooks/three-rules"), ("只做过预训练的模型", "notebooks/base-vs-chat"),
+        ("paraphrase", "notebooks/paraphrase"), ("distillation", "notebooks/distillation"),
+    ],
+)  # fmt: skip
+def test_a_word_leads_to_its_pages(visit, query, page):
+    tab, trouble = visit("search")
+    tab.goto(f"{tab.url.partition('?')[0]}?q={query}")
+    tab.locator("#search-results li a").first.wait_for()
+    tab.wait_for_function("!document.querySelector('#search-progress')?.textContent.includes('...')")
+    found = [a.get_attribute("href") for a in tab.locator("#search-results li a").all()]
+    assert any(page in href for href in found), found
+    assert not trouble
+
+
+def test_what_nobody_wrote_is_not_found(visit):
+    tab, _ = visit("search")
+    tab.goto(f"{tab.url.partition('?')[0]}?q=龙虾")
+    tab.wait_for_timeout(1500)
+    assert tab.locator("#search-results li a").count() == 0
