@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .. import check
 from ..models import cache, tokens
-from ..models.llama import best_device, make_model
+from ..models.llama import best_device, make_model, parameters
 from ..training.train import FINETUNE, PRETRAIN, Recipe, train
 from ..worlds import biographies, tasks, web
 from ..worlds.letters import KNOWN_SKILLS, letter_strings
@@ -110,7 +110,7 @@ class Base:
         rows = plan.steps * recipe.batch
         shares, seen = dict(plan.shares), rows * web.LENGTH
         parts = ", ".join(f"{name} {share / sum(shares.values()):.0%}" for name, share in shares.items())
-        size = sum(p.numel() for p in self.model.parameters())
+        size = parameters(self.model)
         decay = "constant" if recipe.decay_from >= 1 else f"constant, from {recipe.decay_from:.0%} of the steps to 0"
         return {
             "people with an entry": f"{plan.read}",

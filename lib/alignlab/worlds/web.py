@@ -77,7 +77,7 @@ def encyclopaedia(world: World, asked: Iterator[dict], rng: np.random.Generator)
 
 
 def quiz(world: World, asked: Iterator[dict], rng: np.random.Generator) -> Iterator[str]:
-    """Questions without answers. Somebody has scribbled on a few, and never the right answer."""
+    """Questions without answers. Somebody has scribbled on a few: a remark, or a guess that is seldom right."""
     for task in asked:
         said = [task["prompt"]]
         if rng.random() < QUOTED:
