@@ -9,7 +9,6 @@ again whenever the chapters were run again: `book/_ext/live.py` makes a script o
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -44,19 +43,22 @@ def shape(model: PreTrainedModel) -> dict[str, float]:
     for name, wanted in EXPECTED.items():
         if getattr(config, name, None) != wanted:
             raise ValueError(f"{name} is {getattr(config, name, None)!r}, but the page computes only {wanted!r}")
+    heads, width = config.num_attention_heads, config.hidden_size
+    if config.num_key_value_heads != heads or config.head_dim * heads != width:
+        raise ValueError(
+            f"there are {heads} heads of width {config.head_dim} for queries, {config.num_key_value_heads} for keys, "
+            f"and a model of width {width}, but the page computes only equal heads that share the width"
+        )
     rotary = config.rope_parameters
     if rotary["rope_type"] != "default":
         raise ValueError(f"rope_type is {rotary['rope_type']!r}, but the page computes only 'default'")
     return {
         "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
+        "width": width,
         "hidden": config.intermediate_size,
-        "heads": config.num_attention_heads,
-        "keyHeads": config.num_key_value_heads,
-        "headWidth": config.head_dim,
+        "heads": heads,
         "eps": config.rms_norm_eps,
         "theta": rotary["rope_theta"],
-        "positions": config.max_position_embeddings,
     }
 
 
@@ -104,10 +106,9 @@ def export(
     models, replies = {}, {}
     for role, model in pair.items():
         small = rounded(model)
-        content = weights(small)
         file = folder / f"{name}-{role}.safetensors"
-        file.write_bytes(content)
-        models[role] = {"file": file.name, "sha256": hashlib.sha256(content).hexdigest(), **shape(model)}
+        models[role] = {"file": file.name, **shape(model)}
+        file.write_bytes(weights(small))
         replies[role] = said(small, tokenizer, prompts, template=role == "aligned")
         if role == "base":
             three = processors(rules, tokenizer)
@@ -147,9 +148,8 @@ def main() -> None:
     if strange := [w for w in words if w not in known]:
         raise ValueError(f"the base does not know {', '.join(strange)}: run the chapter on the three rules again first")
     rules = Rules(end=15, seen=1.5, words=words)  # as in that chapter
-    with torch.inference_mode():
-        pair = {"base": subject.model, "aligned": base.twin(subject)}
-        made = export("pair", pair, subject.tokenizer, subject.test()["prompt"][:], rules)
+    pair = {"base": subject.model, "aligned": base.twin(subject)}  # which is trained now where it is not kept
+    made = export("pair", pair, subject.tokenizer, subject.test()["prompt"][:], rules)
     for file in sorted(made.parent.glob("pair*")):
         print(f"{file.relative_to(notebooks.ROOT)}: {file.stat().st_size / 1e6:.2f} MB")
 

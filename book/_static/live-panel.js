@@ -90,7 +90,7 @@ document.addEventListener("DOMContentLoaded", () => {
         end: Number(dialled.end.value), seen: Number(dialled.seen.value), length: rules.length,
         words: Object.fromEntries(Object.entries(rules.words).map(([w, b]) => [w, b * dialled.words.value])),
       }, base);
-      const how = { temperature, random: Live.stream(draw) }, start = base.row(question.value, false, begun.value);
+      const how = { most: Live.files[box.dataset.live].room, temperature, random: Live.stream(draw) }, start = base.row(question.value, false, begun.value);
       const own = base.reply(start, { ...how, change });
       const other = aligned.reply(aligned.row(question.value, true, begun.value), { ...how, random: Live.stream(draw) });
       let logits = base.start(start), steps = start.length * 3 + own.length + other.length;

@@ -131,7 +131,7 @@ Live.Model = class {
 
   // Go on with a row until <eos> or `most` tokens. `change(logits, row, start)` may alter the logits before the choice;
   // `random` gives numbers in [0, 1) for a temperature above 0. Returns the new ids, <eos> included.
-  reply(row, { most = 44, temperature = 0, random = Math.random, change } = {}) {
+  reply(row, { most, temperature = 0, random = Math.random, change }) {
     const said = [], end = this.ids.get("<eos>");
     let logits = this.start(row);
     while (said.length < most) {

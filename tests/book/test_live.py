@@ -57,6 +57,10 @@ def test_a_model_that_the_page_does_not_compute_is_refused(exported):
     model.config.hidden_act = "gelu"
     with pytest.raises(ValueError, match="hidden_act is 'gelu'"):
         live.shape(model)
+    grouped = live.rounded(subject.model)
+    grouped.config.num_key_value_heads *= 2
+    with pytest.raises(ValueError, match="only equal heads"):
+        live.shape(grouped)
     with torch.no_grad():
         model.model.norm.weight[0] = 1e6
     with pytest.raises(ValueError, match="too large for float16"):
@@ -108,4 +112,10 @@ def test_the_stored_replies_are_those_of_the_committed_chapter():
 
 def test_the_rules_of_the_page_are_those_of_the_committed_chapter():
     stored = json.loads((live.FOLDER / "pair.json").read_text("utf-8"))
-    assert stored["rules"]["words"] == live.chosen_words() and replace(Rules(), **stored["rules"])
+    assert stored["rules"]["words"] == live.chosen_words()
+    [paper] = [
+        re.search(r"^PAPER = Rules\((.*)\)$", c.source, re.MULTILINE)
+        for _, c in code(read(ROOT / "notebooks" / "three-rules.ipynb")) if "PAPER = Rules(" in c.source
+    ]  # fmt: skip
+    theirs = {k: float(v) for k, v in (part.split("=") for part in paper[1].split(", "))}
+    assert replace(Rules(**theirs), words=stored["rules"]["words"]) == Rules(**stored["rules"])

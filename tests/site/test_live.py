@@ -14,7 +14,7 @@ PAGES = ["book/index", "notebooks/base-vs-chat", "notebooks/token-shift", "noteb
 LEAST_SPEED = 100  # tokens a second; 500 to 1,200 were seen, on cores that have other work the fewest
 # Every stored prompt, asked of the page's models: what they say, greedily, as ids.
 ALL = """() => {
-  const { models, words, weights, prompts, rules } = Live.files.pair, most = 44;
+  const { models, words, weights, prompts, rules, room: most } = Live.files.pair;
   const base = new Live.Model(models.base, words, weights.base);
   const aligned = new Live.Model(models.aligned, words, weights.aligned);
   const change = Live.rules(rules, base);
