@@ -36,7 +36,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "avx2": ({}, {"ATEN_CPU_CAPABILITY": "avx2"}),
     "two-threads": ({}, {"ALIGNLAB_THREADS": "2"}),  # everywhere else each model has one
 }
-# Chapters that were measured again on another web, in their committed form only: their other places are empty.
+# Chapters that were measured again on another web, and not in every setting yet: their other places are empty.
 OWED = {"base-vs-chat", "lima", "distillation", "token-shift", "three-rules"}
 FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")
 # These have a table of their own, and run only when they are asked for: without a GPU a chapter takes hours.
