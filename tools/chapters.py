@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import base64
 import os
 import re
 import subprocess
@@ -35,9 +34,10 @@ from .costs import Cost
 from .notebooks import MIME, ROOT, code, notebooks, text
 from .tables import replace
 
+SVG = "image/svg+xml"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURE_TAG = "readme-picture"
-PICTURE = ROOT / "book" / "_static" / "result.png"  # what the README shows: never drawn by hand, never out of date
+PICTURE = ROOT / "book" / "_static" / "result.svg"  # what the README shows: never drawn by hand, never out of date
 TIMEOUT = 1800  # seconds for one cell
 
 
@@ -61,12 +61,12 @@ def write(notebook: NotebookNode, file: Path) -> None:
 
 
 def picture(notebook: NotebookNode) -> bytes | None:
-    """The figure of the cell tagged `readme-picture`, as PNG; None where no cell is."""
+    """The figure of the cell tagged `readme-picture`, as SVG; None where no cell is."""
     for _, cell in code(notebook):
         if PICTURE_TAG in cell.metadata.get("tags", []):
             for output in cell.outputs:
-                if "image/png" in output.get("data", {}):
-                    return base64.b64decode(output["data"]["image/png"])
+                if SVG in output.get("data", {}):
+                    return output["data"][SVG].encode()
     return None
 
 
@@ -117,6 +117,16 @@ def normalise(notebook: NotebookNode) -> None:
             cell.metadata.pop(key, None)
         if cell.cell_type == "code":
             cell.outputs = _joined([o for o in map(_still, cell.outputs) if o is not None])
+            for output in cell.outputs:
+                if SVG in output.get("data", {}):
+                    output["data"][SVG] = compact(output["data"][SVG])
+
+
+def compact(svg: str) -> str:
+    """The same picture in two thirds of the letters: coordinates to hundredths of a point, no comments, no metadata."""
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg)  # not in the text between them
+    return re.sub(r"\s*\n\s*", "\n", svg).strip() + "\n"
 
 
 def _still(output: NotebookNode) -> NotebookNode | None:

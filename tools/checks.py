@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from . import epub
 from .environment import clean
 from .notebooks import ROOT
-from .tables import write
+from .notebooks import notebooks as chapters
+from .tables import DATA, read, write
 
 BUILD = ROOT / "_build"
 SITE = BUILD / "html"
@@ -32,6 +34,9 @@ TIMES = BUILD / "checks.csv"  # of the last complete run without a failure; `mak
 STARTED = time.perf_counter()
 # Most tests keep one core busy; whole files, because a file's tests share what is slow to make.
 SIDE_BY_SIDE = ("-n2", "--dist=loadfile")
+# Two notebooks side by side keep both cores busy: with a worker for each core in both of them, four would take turns,
+# and each would have to start first.
+ONE_EACH = {"LOKY_MAX_CPU_COUNT": "1"}
 SLOW_TOO = ("-m", "")  # plain `pytest` leaves out what is marked slow
 
 
@@ -114,26 +119,36 @@ def notebooks() -> Count:
     # All bases that chapters share first, in one pool: nothing waits for them then.
     if run([sys.executable, "-m", "alignlab.experiment.base"], ALIGNLAB_CACHE=trained()):
         return Count(failed=1)
-    # Where one chapter keeps only one core busy, another one uses the second.
-    options = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900", "--durations=12", *SIDE_BY_SIDE)
-    return pytest(*options, "notebooks", ALIGNLAB_CACHE=trained())
+    # The longest first, so that none runs alone at the end.
+    files = sorted(chapters(ROOT).values(), key=lambda f: -minutes().get(f.stem, 0.0))
+    options = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "--durations=12", *SIDE_BY_SIDE)
+    return pytest(*options, "--no-loadscope-reorder", *files, ALIGNLAB_CACHE=trained(), **ONE_EACH)
+
+
+def minutes() -> dict[str, float]:
+    """chapter -> what it took when its costs were noted; where it was new, nothing."""
+    rows = read(DATA / "costs.csv", "chapter")
+    return {chapter: float(row["minutes"]) for (chapter,), row in rows.items()}
 
 
 def mutants() -> Count:
     """every chapter with a library broken on purpose, one seed: its ledger must notice"""
     options = (*SLOW_TOO, "-n2", "--durations=9")
-    return pytest(*options, "tests/slow/test_broken_library.py", ALIGNLAB_CACHE=trained())
+    return pytest(*options, "tests/slow/test_broken_library.py", ALIGNLAB_CACHE=trained(), **ONE_EACH)
 
 
 def book() -> Count:
-    """the site from an empty build folder, warnings being errors"""
+    """the site from an empty build folder, warnings being errors, and beside it the book as one EPUB file"""
     # Pages that did not change raise no warnings again: only a build from nothing proves that there are none.
     for name in ("html", ".doctrees", "jupyter_execute"):
         shutil.rmtree(BUILD / name, ignore_errors=True)
     arguments = ["build", ".", "-W", "-n", "--keep-going", "--all"]
     # Through the module: on Windows a running jupyter-book.exe cannot be relied on to be on the path.
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", *arguments]
-    return one(run(command) == 0 and INDEX.exists())
+    if run(command) or not INDEX.exists() or run([sys.executable, "-m", "tools.epub"]):
+        return Count(failed=1)
+    shutil.copy(epub.OUT / f"{epub.NAME}.epub", SITE)
+    return Count(passed=1)
 
 
 def site() -> Count:

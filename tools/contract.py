@@ -26,10 +26,10 @@ FINDING, INTRODUCTION = "finding", "introduction"
 IGNORE, SKIP = "nbval-ignore-output", "nbval-skip"
 
 MOST_BYTES = 400_000
-CELLS = {FINDING: (15, 25), INTRODUCTION: (4, 25)}
+CELLS = {FINDING: (15, 26), INTRODUCTION: (4, 25)}
 FIGURES = {FINDING: (3, 6), INTRODUCTION: (1, 6)}
 MEDIAN_LINES, MOST_LINES, LEDGER_LINES = 10, 40, 60  # an entry takes four lines, and shows at one glance
-LEAST_ALT = 40
+LEAST_ALT, MOST_SUMMARY = 40, 260
 IGNORE_BUDGET = 0.6
 LEAST_SEEDS = 3
 
@@ -181,7 +181,8 @@ def about(said: str, minutes: float) -> bool:
 @rule
 def nothing_left_to_write(chapter):
     for number, cell in enumerate(chapter.notebook.cells, 1):
-        found = re.search(r"\bTODO\b[^\n]*", f"{cell.source}\n{alt(cell)}")
+        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
+        found = re.search(r"\bTODO\b[^\n]*", f"{cell.source}\n{alt(cell)}\n{caption}")
         if found:
             yield f"cell {number} is not written yet: {found[0]!r}"
 
@@ -189,8 +190,12 @@ def nothing_left_to_write(chapter):
 @rule
 @for_findings
 def predict_first(chapter):
-    if not heading(chapter, "predict first"):
-        yield "there is no heading or box `Predict first` with a question to answer before running"
+    head = chapter.notebook.cells[0].source if chapter.notebook.cells else ""
+    box = re.search(r"^:::\{admonition\} Predict first\n:class: predict\n(.*?)^:::$", head, re.MULTILINE | re.DOTALL)
+    if not box or not re.search(r"^1\. \S", box[1], re.MULTILINE):
+        yield "below the title there is no box `Predict first` of the class `predict` with numbered questions"
+    elif "**The claim.**" in head[: box.start()]:
+        yield "the claim stands before the box `Predict first`, and gives its answers away"
 
 
 @rule
@@ -373,6 +378,32 @@ def alt_texts(chapter):
         elif words in seen:
             yield f"code cell {n} has the same alt text as code cell {seen[words]}"
         seen[words] = n
+
+
+@rule
+def captions(chapter):
+    found = [(n, c.metadata.get("mystnb", {}).get("figure", {})) for n, c in chapter.code if images(c)]
+    for k, (n, figure) in enumerate(found, 1):
+        if len(figure.get("caption", "")) < LEAST_ALT:
+            yield f"code cell {n}: its figure has no caption (metadata mystnb.figure.caption)"
+        if figure.get("name") != f"{chapter.slug}-figure-{k}":
+            yield f"code cell {n}: its figure needs the name {chapter.slug}-figure-{k} (metadata mystnb.figure.name)"
+    heroes = [n for n, c in chapter.code if "hero" in tags(c)]
+    if len(heroes) != 1 or not images(dict(chapter.code)[heroes[0]]):
+        yield f"{len(heroes)} code cells are tagged `hero`: one figure is to stand below the claim"
+
+
+@rule
+def summary(chapter):
+    said = chapter.notebook.metadata.get("alignlab", {}).get("summary", "")
+    if not LEAST_ALT <= len(said) <= MOST_SUMMARY:
+        wanted = f"{LEAST_ALT} to {MOST_SUMMARY} are wanted"
+        yield f"the summary (metadata alignlab.summary) has {len(said)} characters: {wanted}"
+    try:
+        found = [o["data"][MIME] for _, o in chapter.outputs if MIME in o.get("data", {})]
+        reader.filled(said, [e for content in found for e in content.get("entries", ())], chapter.slug)
+    except ValueError as error:
+        yield str(error)
 
 
 @rule

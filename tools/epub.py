@@ -20,7 +20,7 @@ from .notebooks import ROOT
 
 OUT = ROOT / "_build" / "epub"
 NAME = "dragons-eyes"
-ONLY_FOR_THE_SITE = {"sphinx_book_theme", "sphinx_copybutton", "sphinx_togglebutton", "sphinx_comments", "light_pages"}
+ONLY_FOR_THE_SITE = {"sphinx_book_theme", "sphinx_copybutton", "sphinx_comments", "light_pages", "page_foot"}
 
 
 def still(html: str) -> str:

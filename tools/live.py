@@ -1,19 +1,24 @@
 """Store the models that answer in the page, with what PyTorch makes them say: `python -m tools.live`.
 
-A pair is a base and its aligned twin, of the first seed. It is kept in book/_data/live as two safetensors files of
-float16 numbers and one JSON file: the shape of the models, their vocabulary, the questions of the test, and the greedy
-replies to them. The replies are those of the stored weights, so the page can be held to them token by token. Run it
-again whenever the chapters were run again: `book/_ext/live.py` makes a script of these files.
+A pair is a base and its aligned twin, of the first seed. It is kept in book/_data/live as two safetensors files and one
+JSON file: the shape of the models, their vocabulary, the questions of the test, and the greedy
+replies to them. The replies are those of the stored weights, so the page can be held to them token by token. The
+models of one chapter, `students` of paraphrase and `pupils` of rot13, are kept likewise, and come from a run of its
+cells. Run it again whenever the chapters were run again: `book/_ext/live.py` makes a script of these files.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import torch
 from alignlab.experiment import base
 from alignlab.models.answer import generate
@@ -21,7 +26,8 @@ from alignlab.models.rules import Rules, processors
 from safetensors.torch import save
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from . import notebooks
+from . import chapters, environment, notebooks
+from .mutants import needed
 from .tables import DATA
 
 FOLDER = DATA / "live"
@@ -71,17 +77,26 @@ def rounded(model: PreTrainedModel) -> PreTrainedModel:
     return small
 
 
-def weights(model: PreTrainedModel) -> bytes:
-    """The weights of a rounded model as a safetensors file of float16 numbers; the tied output is left away."""
-    halves = {k: v.half().contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+def weights(model: PreTrainedModel, whole: bool = False) -> bytes:
+    """The weights of a model as a safetensors file; the tied output is left away.
+
+    Args:
+        whole: in float32, as they are; else in float16, for a `rounded` model.
+    """
+    kept = {k: v.contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    if whole:
+        return save(kept)
+    halves = {k: v.half() for k, v in kept.items()}
     if any(v.isinf().any() or v.isnan().any() for v in halves.values()):
         raise ValueError("a weight is too large for float16")
     return save(halves)
 
 
-def said(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], **options) -> list[dict]:
+def said(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], room: int = ROOM, **options
+) -> list[dict]:
     """The greedy replies: `text`, and `tokens` with the end token, where there is one."""
-    replies = generate(model, tokenizer, prompts, max_new_tokens=ROOM, **options)
+    replies = generate(model, tokenizer, prompts, max_new_tokens=room, **options)
     return [{"text": r.text, "tokens": list(r.tokens)} for r in replies]
 
 
@@ -105,10 +120,12 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     models, replies = {}, {}
     for role, model in pair.items():
-        small = rounded(model)
+        # What a base goes on with hangs on words that are all but equally likely: 16 bits would decide some otherwise.
+        whole = role == "base"
+        small = deepcopy(model).cpu().eval() if whole else rounded(model)
         file = folder / f"{name}-{role}.safetensors"
         models[role] = {"file": file.name, **shape(model)}
-        file.write_bytes(weights(small))
+        file.write_bytes(weights(small, whole))
         replies[role] = said(small, tokenizer, prompts, template=role == "aligned")
         if role == "base":
             three = processors(rules, tokenizer)
@@ -126,6 +143,85 @@ def export(
     made = folder / f"{name}.json"
     made.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
     return made
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One of the models of a chapter, and how it is asked."""
+
+    model: PreTrainedModel
+    template: bool = True
+    room: int = ROOM
+    form: str = ""  # of what it writes, where that is not the answer itself (`alignlab.worlds.cipher`)
+
+
+def several(
+    name: str,
+    models: Mapping[str, Asked],
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    between: str = " ",
+    folder: Path = FOLDER,
+) -> Path:
+    """Write the models of one chapter into `folder`: `name`.json, and a safetensors file for each of them.
+
+    Args:
+        models: what each is called on the page -> the model.
+        between: what stands between two tokens of a text: " ", or "" where a token is a letter.
+
+    Returns:
+        The JSON file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kept, replies = {}, {}
+    for number, (called, asked) in enumerate(models.items()):
+        small = rounded(asked.model)
+        file = folder / f"{name}-{number}.safetensors"
+        file.write_bytes(weights(small))
+        how = {"template": asked.template, "room": asked.room}
+        kept[called] = {"file": file.name, "form": asked.form, **how, **shape(small)}
+        replies[called] = said(small, tokenizer, prompts, **how)
+    known = tokenizer.get_vocab()
+    data = {
+        "between": between, "words": sorted(known, key=known.get), "models": kept, "prompts": list(prompts),
+        "replies": replies,
+    }  # fmt: skip
+    made = folder / f"{name}.json"
+    made.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
+    return made
+
+
+# chapter -> the cell that is run behind those that it needs
+OF_A_CHAPTER = {
+    "paraphrase": """
+from tools import live
+asked = [biographies.question(world.people[i], fact) for i in range(ASKED, ASKED + 5) for fact in FACTS]
+models = {name: live.Asked(model, room=4) for name, (model, _) in students.items()}
+live.several("paraphrase", models, students["single"][1], asked)
+""",
+    "rot13": """
+from tools import live
+asked = [cipher.task(plain, shift)["prompt"] for shift in cipher.SHIFTS for plain in ("dragon", "xkqzv")]
+models = {name: live.Asked(model, False, 8 if form == "direct" else 200, form)
+          for name, (model, form) in pupils.items() if name not in ("100 steps", "200 steps")}
+live.several("rot13", models, tokenizer, asked, between="")
+""",
+}
+
+
+def of_a_chapter(chapter: str) -> None:
+    """Run those cells of a chapter that make its models, or find them in the cache, and store the models.
+
+    Raises:
+        chapters.Refused: a cell failed; the message names it.
+    """
+    notebook = notebooks.read(notebooks.ROOT / "notebooks" / f"{chapter}.ipynb")
+    notebook.cells.append(nbformat.v4.new_code_cell(OF_A_CHAPTER[chapter].strip()))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{chapter}.ipynb"
+        nbformat.write(needed(notebook), file)
+        paths = [str(notebooks.ROOT), os.environ.get("PYTHONPATH", "")]
+        chapters.run(file, env=environment.clean(PYTHONPATH=os.pathsep.join(filter(None, paths))))
 
 
 def chosen_words() -> dict[str, float]:
@@ -149,8 +245,10 @@ def main() -> None:
         raise ValueError(f"the base does not know {', '.join(strange)}: run the chapter on the three rules again first")
     rules = Rules(end=15, seen=1.5, words=words)  # as in that chapter
     pair = {"base": subject.model, "aligned": base.twin(subject)}  # which is trained now where it is not kept
-    made = export("pair", pair, subject.tokenizer, subject.test()["prompt"][:], rules)
-    for file in sorted(made.parent.glob("pair*")):
+    export("pair", pair, subject.tokenizer, subject.test()["prompt"][:], rules)
+    for chapter in OF_A_CHAPTER:
+        of_a_chapter(chapter)
+    for file in sorted(FOLDER.iterdir()):
         print(f"{file.relative_to(notebooks.ROOT)}: {file.stat().st_size / 1e6:.2f} MB")
 
 

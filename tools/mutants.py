@@ -4,8 +4,9 @@
     python -m tools.mutants lima rot13   those of these chapters
 
 A mutation overrides a function in a copy of the library, such that one finding must vanish or one control must break;
-the chapter is run with that copy up to its ledger, with one seed instead of three. What the ledger says is written into
-book/_data/mutants.csv, which the page "Robust?" shows. A mutation that leaves the finding "reproduced" or the control
+the chapter is run with that copy up to its ledger, with one seed instead of three, and of its conditions and cells only
+with those that the entry needs. What the ledger says is written into book/_data/mutants.csv, which the page "Robust?"
+shows. A mutation that leaves the finding "reproduced" or the control
 "held" is an error: then the ledger would have said so whatever had happened.
 """
 
@@ -15,6 +16,7 @@ import ast
 import os
 import shutil
 import subprocess
+import symtable
 import sys
 import tempfile
 import time
@@ -25,7 +27,8 @@ import nbformat
 
 from . import tables
 from .arguments import parsed, parser
-from .notebooks import ROOT, entries, shown
+from .chapters import images
+from .notebooks import ROOT, entries, shown, tags
 from .stress import up_to_ledger
 
 LIBRARY = ROOT / "lib" / "alignlab"
@@ -33,6 +36,39 @@ TABLE = tables.DATA / "mutants.csv"
 FOLDER = ROOT / "_build" / "mutants"
 COLUMNS = ("chapter", "what is broken", "entry", "unbroken", "broken")
 UNBROKEN = "unbroken"  # how an override may call what it replaces
+# Stands behind the copies of two modules: every cell of a sweep is a run of its own, so those of the conditions that
+# the one entry compares come out as they would beside the others.
+ONLY = {
+    "experiment/ledger": """
+whole = Ledger.check
+
+
+def _alone(self):
+    self._entries = {"ENTRY": replace(self._entries["ENTRY"], first=None)}
+
+
+def _check(self, table):
+    _alone(self)
+    return whole(self, table)
+
+
+Ledger.check = _check
+""",
+    "experiment/sweep": """
+from .ledger import _alone
+
+every = sweep
+
+
+def sweep(run, conditions, seeds, *, ledger=None, **how):
+    if ledger is not None:
+        _alone(ledger)
+        names, objects = _conditions(conditions)
+        asked = {t.condition for t in ledger.entries["ENTRY"].terms}
+        conditions = {n: objects[n] for n in names if n in asked} or conditions
+    return every(run, conditions, seeds, ledger=ledger, **how)
+""",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +85,11 @@ class Mutation:
 SURVIVED = ("reproduced", "held", "passed")  # what may not be said of an entry that a mutation is to kill
 NOTHING_LEFT_OUT = "a web without helpful pages has them all the same"
 EVERY_REGISTER = """
-Plan.without = lambda self, *registers: self
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    return unbroken(seed, plan if "helpful" in dict(plan.shares) else QUICK)
 """
 # Where one wording is asked for there are five; which of them is read is for the reading list to say.
 OTHER_WORDS = """
@@ -267,6 +307,54 @@ def broken(place: Path, mutation: Mutation) -> Path:
     return place
 
 
+def alone(place: Path, entry: str) -> None:
+    """Let the copy of the library at `place` measure this entry of a ledger and nothing else."""
+    for module, more in ONLY.items():
+        file = place / "alignlab" / f"{module}.py"
+        file.write_text(file.read_text("utf-8") + more.replace("ENTRY", entry), "utf-8")
+
+
+def needed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without the cells that its last one does not need: figures, examples, tables to look at.
+
+    A cell is needed if it binds a name that a needed cell reads, or on a line of its own calls or changes something by
+    such a name; a figure only for what it binds. Which of two cells binds a name last is not asked: both are kept.
+    """
+    cells = [c for c in notebook.cells if c.cell_type == "code"]
+    always = [bool({"parameters", "setup"} & set(tags(c))) for c in cells]
+    uses = [
+        (set(), set()) if fixed else touched_and_read(c.source, calls=not images(c))
+        for c, fixed in zip(cells, always, strict=True)
+    ]
+    kept, asked, before = {len(cells) - 1}, set(uses[-1][1]), set()
+    while kept != before:
+        before = set(kept)
+        kept |= {i for i, (touched, _) in enumerate(uses) if touched & asked}
+        asked = asked.union(*(uses[i][1] for i in kept))
+    notebook.cells = [c for i, c in enumerate(cells) if always[i] or i in kept]
+    return notebook
+
+
+def touched_and_read(source: str, calls: bool = True) -> tuple[set[str], set[str]]:
+    """The names that a cell binds or by which it calls or changes something, and those that it reads."""
+    whole = symtable.symtable(source, "a cell", "exec")
+    mine = whole.get_symbols()
+    touched = {s.get_name() for s in mine if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    read = {s.get_name() for s in mine if s.is_referenced()}
+    inner = whole.get_children()
+    while inner:
+        table = inner.pop()
+        read |= {s.get_name() for s in table.get_symbols() if s.is_global()}
+        inner += table.get_children()
+    for line in ast.parse(source).body if calls else ():
+        for root in [line.value] if isinstance(line, ast.Expr) else getattr(line, "targets", ()):
+            while isinstance(root, ast.Call | ast.Attribute | ast.Subscript):
+                root = root.func if isinstance(root, ast.Call) else root.value
+            if isinstance(root, ast.Name):
+                touched.add(root.id)
+    return touched, read
+
+
 def names(source: str) -> set[str]:
     """What a module defines or sets: functions, classes, constants, and methods as Class.method."""
     found = set()
@@ -285,8 +373,9 @@ def run(mutation: Mutation) -> dict | None:
     """The entry that the mutation should kill, as the ledger of the broken chapter has it; None if the run failed."""
     with tempfile.TemporaryDirectory(prefix="alignlab-mutant-") as place:
         library = broken(Path(place) / "lib", mutation)
+        alone(library, mutation.entry)
         chapter = Path(place) / f"{mutation.chapter}.ipynb"
-        nbformat.write(up_to_ledger(ROOT / "notebooks" / chapter.name), chapter)
+        nbformat.write(needed(up_to_ledger(ROOT / "notebooks" / chapter.name)), chapter)
         # Unbroken parts of the library have the same entries here as elsewhere: the cache's keys see what was changed.
         FOLDER.mkdir(parents=True, exist_ok=True)
         environment = {

@@ -29,6 +29,8 @@ def align(base, chosen, *more, **settings):  # TODO: a break under which the fin
     ),
 '''
 ALT = "TODO: what figure {n} shows, for who cannot see it: axes, conditions, and what to read off"
+CAPTION = "TODO: what figure {n} tells, in a sentence or two"
+SUMMARY = "TODO: the finding in a sentence or two, {id} for the mean of that entry of the ledger"
 SKELETON = Path(__file__).with_name("skeleton.txt")  # cells behind lines `%% markdown` or `%% code`, then their tags
 
 
@@ -49,12 +51,15 @@ def skeleton(name: str, title: str, root: Path = ROOT) -> str:
         metadata: dict = {"tags": [n for n in names if n != "figure"]} if names else {}
         if "figure" in names:
             figures += 1
-            metadata["mystnb"] = {"image": {"alt": ALT.format(n=figures)}}
+            about = {"caption": CAPTION.format(n=figures), "name": f"{name}-figure-{figures}"}
+            metadata["mystnb"] = {"image": {"alt": ALT.format(n=figures)}, "figure": about}
+            metadata["tags"] += ["hero"] * (figures == 1)
         cells.append(new_code_cell(source, metadata=metadata))
     for number, cell in enumerate(cells):
         cell.id = f"{name}-{number:02}"
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook = new_notebook(cells=cells, metadata={"alignlab": {"kind": "finding"}, "kernelspec": kernel})
+    about = {"kind": "finding", "summary": SUMMARY}
+    notebook = new_notebook(cells=cells, metadata={"alignlab": about, "kernelspec": kernel})
     folds.fold(notebook)
     return text(notebook)
 

@@ -77,6 +77,30 @@ def title(cells: Sequence[Mapping]) -> str:
     return found[1].strip()
 
 
+def summary(file: Path) -> str:
+    """The sentence or two that a chapter has in its metadata (alignlab.summary), `{id}` being the mean of that entry.
+
+    Raises:
+        ValueError: there is none, or it names no entry of the ledger.
+    """
+    said = read(file).metadata.get("alignlab", {}).get("summary", "")
+    if not said:
+        raise ValueError(f"{file.name} has no summary: write one into its metadata, as alignlab.summary")
+    return filled(said, entries(file), file.name)
+
+
+def filled(said: str, entries: Sequence[Mapping], where: str) -> str:
+    means = {e["id"]: e for e in entries}
+
+    def mean(found: re.Match) -> str:
+        if found[1] not in means:
+            raise ValueError(f"{where}: the summary names {found[1]!r}, which is no entry of its ledger")
+        digits = 1 if means[found[1]]["unit"].startswith("points") else 2
+        return f"{means[found[1]]['mean']:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+    return re.sub(r"\{([^}]*)\}", mean, said)
+
+
 def tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 

@@ -13,12 +13,14 @@ kind of processor, so a run that was stopped goes on where it was.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import nbformat
+import torch
 
 from . import tables
 from .arguments import parsed, parser
@@ -35,6 +37,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "no-vectors": ({}, {"ATEN_CPU_CAPABILITY": "default"}),  # torch without the processor's vector instructions
     "avx2": ({}, {"ATEN_CPU_CAPABILITY": "avx2"}),
     "two-threads": ({}, {"ALIGNLAB_THREADS": "2"}),  # everywhere else each model has one
+    "other-processor": ({}, {}),  # on a machine whose processor is of another kind than that of the committed run
 }
 # Chapters that were measured again on another web, and not in every setting yet: their other places are empty.
 OWED = {"base-vs-chat", "lima", "distillation", "token-shift", "three-rules"}
@@ -82,6 +85,12 @@ def missing(chapter: str, rows: dict[tuple[str, ...], dict[str, str]]) -> list[s
     return [setting for setting in SETTINGS if not all(row.get(setting) for row in mine)]
 
 
+def features(file: Path) -> str | None:
+    """What a committed run says of the processor that it was made on, as torch calls it; None if it says nothing."""
+    found = re.search(r"processor features used by torch: (\w+)", file.read_text("utf-8"))
+    return found and found[1]
+
+
 def record_run(chapter: str, seconds: float, table: Path = FULL_RUNS) -> None:
     """Note how long the last run in the profile "full" took, up to its ledger, and on what."""
     rows = tables.read(table, "chapter")
@@ -96,6 +105,10 @@ def run(chapter: str, setting: str) -> bool:
     if setting in AS_COMMITTED:
         record(chapter, setting, entries(source))
         return True
+    here = torch.backends.cpu.get_cpu_capability()
+    if setting == "other-processor" and features(source) == here:
+        print(f"{chapter} was committed from a run on such a processor ({here}): run this setting on another machine")
+        return False
     values, environment = (SETTINGS | PROFILES)[setting]
     out = FOLDER / f"{chapter}-{setting}.ipynb"
     cache = FOLDER / f"cache-{'-'.join(environment.values()) or 'native'}"

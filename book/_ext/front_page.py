@@ -1,6 +1,6 @@
 """What the front page takes from the committed notebooks, so that nothing on it is typed twice or out of date.
 
-Four directives. `{chapter-list}` lists the chapters with claim, minutes and verdicts. `{chapter-figure}` shows the
+Four directives. `{chapter-list}` lists the chapters with summary, minutes and verdicts. `{chapter-figure}` shows the
 figure of the cell tagged `readme-picture`. `{begin}` has the two ways in as buttons. `{chapters-on} lima distillation`
 links those of the named chapters that the book has, with their verdicts, for the page of open questions.
 """
@@ -8,7 +8,6 @@ links those of the named chapters that the book has, with their verdicts, for th
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +18,11 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from tools import costs, tables
-from tools.notebooks import ledgers, notebooks, title
+from tools.notebooks import ledgers, notebooks, summary, title
 
 FIGURE_TAG = "readme-picture"
-FIGURE = "book/_static/result.png"  # written by tools/chapters.py from the cell tagged FIGURE_TAG
+HERO = "tag_hero"  # the class that myst-nb gives to the cell tagged `hero`
+FIGURE = "book/_static/result.svg"  # written by tools/chapters.py from the cell tagged FIGURE_TAG
 
 
 def read(file: Path) -> list[dict]:
@@ -44,18 +44,6 @@ def joined(text: str | list[str]) -> str:
 
 def tagged(cells: list[dict], tag: str) -> list[dict]:
     return [c for c in cells if tag in c.get("metadata", {}).get("tags", [])]
-
-
-def claim(cells: list[dict]) -> str:
-    """The first sentence under the title, as Markdown, without a bold lead ("**The claim.**") and without links."""
-    paragraphs = re.split(r"\n\s*\n", cells[0]["source"].strip())[1:]
-    text = next((p for p in paragraphs if p.strip() and p.lstrip()[0] not in ":`#|<-"), "")
-    text = re.sub(r"^\*\*[^*]+\*\*\s*", "", " ".join(text.split()))
-    text = re.sub(r"\s*\{cite(?::\w+)?\}`[^`]*`", "", text)
-    text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
-    # A full stop ends the sentence when a capital follows; those of "e.g." and "et al." do not.
-    ends = re.search(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bal)(?<!\bvs)[.?!](?=\s+[\"*_A-Z])", text)
-    return text[: ends.end()] if ends else text
 
 
 def minutes(root: Path, slug: str) -> str:
@@ -106,7 +94,7 @@ class FromChapters(SphinxDirective):
 
 
 class ChapterList(FromChapters):
-    """Title, minutes, claim and verdicts of every chapter."""
+    """Title, summary, minutes and verdicts of every chapter."""
 
     def run(self) -> list[nodes.Node]:
         items = nodes.bullet_list("", classes=["chapter-list"])
@@ -114,12 +102,10 @@ class ChapterList(FromChapters):
             try:
                 head = nodes.paragraph("", "", nodes.strong("", "", self.link(docname, title(cells))))
                 entries = [entry for ledger in ledgers(file) for entry in ledger["entries"]]
+                said = summary(file)
             except ValueError as e:
                 raise ExtensionError(f"front page: {file.name}: {e}") from None
-            said = claim(cells)
-            item = nodes.list_item("", head)
-            if said:
-                item += nodes.paragraph("", "", *self.parse_inline(said, lineno=self.lineno)[0])
+            item = nodes.list_item("", head, nodes.paragraph("", said))
             line = scoreboard.tally(entries, False, self.to_ledger(docname))
             took = minutes(Path(self.env.srcdir), file.stem)
             if took:
@@ -184,29 +170,48 @@ def at_the_head(app, doctree) -> None:
     """Below the claim of a chapter: what came out of it."""
     env = app.env
     file = notebooks(Path(env.srcdir)).get(env.docname)
-    first = next(doctree.findall(nodes.paragraph), None)
+    # The first paragraph that stands in no box: before it there may be the questions to guess at.
+    first = next((p for p in doctree.findall(nodes.paragraph) if isinstance(p.parent, nodes.section)), None)
     if file is None or first is None:
         return
     try:
         entries = [entry for ledger in ledgers(file) for entry in ledger["entries"]]
+        plain = summary(file)
     except ValueError as e:
         raise ExtensionError(f"front page: {e}") from None
+    below = []
     if entries:
         line = scoreboard.tally(entries, False, lambda _: "#the-ledger")
         line.insert(0, nodes.inline("", "Found here: ", classes=["chapter-time"]))
-        first.parent.insert(first.parent.index(first) + 1, line)
-    cells = read(file)
-    plain = re.sub(r"[*_`$]", "", claim(cells))
-    shared = {"og:type": "article", "og:title": title(cells), "og:description": plain}
+        below.append(line)
+    shared = {"og:type": "article", "og:title": title(read(file)), "og:description": plain}
     doctree.insert(0, nodes.meta("", name="description", content=plain))
     doctree[1:1] = [nodes.meta("", property=k, content=v) for k, v in shared.items()]
     if there := colab(app, env.docname):
         way = nodes.reference("", "Run this chapter on Colab", refuri=there, classes=["colab"])
-        first.parent.insert(first.parent.index(first) + 1 + bool(entries), nodes.paragraph("", "", way))
+        below.append(nodes.paragraph("", "", way))
+    at = first.parent.index(first) + 1
+    first.parent[at:at] = [*below, nodes.container("", classes=["hero"])]
+
+
+def show_hero(app, doctree, docname: str) -> None:
+    """Below the claim of a chapter, the figure of the cell tagged `hero`; it leads to its place in the chapter."""
+    for place in list(doctree.findall(lambda n: "hero" in getattr(n, "attributes", {}).get("classes", ()))):
+        cell = next(doctree.findall(lambda n: HERO in getattr(n, "attributes", {}).get("classes", ())), None)
+        figure = cell and next(cell.findall(nodes.figure), None)
+        if not figure:
+            place.parent.remove(place)
+            continue
+        id = figure["ids"][0]
+        number = ".".join(map(str, app.env.toc_fignumbers[docname]["figure"][id]))
+        said = next(figure.findall(nodes.caption)).deepcopy()
+        said += [nodes.Text(" "), nodes.reference("", f"Figure {number}", refuri=f"#{id}", internal=True)]
+        place += [next(figure.findall(nodes.image)).deepcopy(), nodes.paragraph("", "", *said.children)]
 
 
 def setup(app):
     app.connect("doctree-read", at_the_head)
+    app.connect("doctree-resolved", show_hero)
     app.add_directive("chapters-on", ChaptersOn)
     app.add_directive("chapter-list", ChapterList)
     app.add_directive("chapter-figure", ChapterFigure)

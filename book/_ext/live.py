@@ -20,6 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 DATA = "book/_data/live"
 FOLDER = "_static/live"
 SHOWN = 4  # prompts whose stored replies stand on the page
+CIPHERS = (0, 4, 24, 25)  # of those of the ciphers: shifts 1, 3 and 13, this with a string that is no word
 
 
 def stored(root: Path, name: str) -> dict:
@@ -42,8 +43,30 @@ def script(root: Path, name: str) -> str:
     return f"Live.files[{json.dumps(name)}] = {json.dumps(data | {'weights': weights}, ensure_ascii=False)};\n"
 
 
+def several(docname: str, name: str, data: dict) -> str:
+    """The models of one chapter, their stored replies in a table; letters without gaps are those of a cipher."""
+    chosen = range(SHOWN) if data["between"] else CIPHERS
+    heads = "".join(f'<th scope="col">{escape(h)}</th>' for h in ("Asked", *data["models"]))
+    rows = "".join(
+        f"<tr><td>{escape(data['prompts'][i])}</td>"
+        + "".join(f"<td>{escape(replies[i]['text'])}</td>" for replies in data["replies"].values())
+        + "</tr>"
+        for i in chosen
+    )
+    settings = {
+        "live": name, "folder": "../" * docname.count("/") + FOLDER + "/",
+        "kind": "words" if data["between"] else "cipher", "prompts": json.dumps(data["prompts"][:SHOWN]),
+    }  # fmt: skip
+    attributes = " ".join(f'data-{k}="{escape(v)}"' for k, v in settings.items())
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<div class="live live-several" {attributes}><div class="live-still">{table}</div></div>'
+
+
 class Live(SphinxDirective):
-    """The panel of a pair; with the flag `rules` the base is asked under the three rules, with their dials."""
+    """The panel of a pair, or of several models of one chapter.
+
+    With the flag `rules` the base of a pair is asked under the three rules, with their dials.
+    """
 
     required_arguments = 1
     option_spec: ClassVar = {"rules": directives.flag}
@@ -52,6 +75,8 @@ class Live(SphinxDirective):
         [name] = self.arguments
         data = stored(Path(self.env.srcdir), name)
         self.env.note_dependency(str(Path(self.env.srcdir) / DATA / f"{name}.json"))
+        if "between" in data:
+            return [nodes.raw("", several(self.env.docname, name, data), format="html")]
         own = "rules" if "rules" in self.options else "base"
         rows = "".join(
             f"<tr><td>{escape(data['prompts'][i])}</td>"
@@ -83,8 +108,11 @@ def write_scripts(app, exception) -> None:
 
 def bring_scripts(app, pagename, templatename, context, doctree) -> None:
     """Only a page with a panel loads what the panel needs."""
-    if 'class="live"' in context.get("body", ""):
-        for name in ("live.js", "live-panel.js"):
+    body = context.get("body", "")
+    for name, there in {
+        "live.js": 'class="live', "live-panel.js": 'class="live"', "live-several.js": "live-several",
+    }.items():  # fmt: skip
+        if there in body:
             app.add_js_file(name)
 
 

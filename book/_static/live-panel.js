@@ -1,20 +1,12 @@
 // The panel around the live models: a question, the replies of base and aligned model, and the shift between them.
 // Nothing is loaded until the panel is touched. Without this script the replies that the book holds stand there.
 document.addEventListener("DOMContentLoaded", () => {
-  const make = (tag, settings = {}, ...inside) => {
-    const { dataset = {}, aria = {}, ...rest } = settings, node = Object.assign(document.createElement(tag), rest);
-    Object.assign(node.dataset, dataset);
-    for (const [name, value] of Object.entries(aria)) node.setAttribute(name === "role" ? name : `aria-${name}`, value);
-    node.append(...inside);
-    return node;
-  };
-  const script = src => new Promise((done, failed) =>
-    document.head.append(make("script", { src, onload: done, onerror: () => failed(new Error(`${src} is not there`)) })));
+  const { make } = Live;
   const KINDS = [[1, "unshifted"], [3, "marginal"], [Infinity, "shifted"]];
   const kind = rank => KINDS.find(([most]) => rank <= most)[1];
   const spelt = word => word === "<eos>" ? "end" : word;
 
-  for (const [number, box] of [...document.querySelectorAll(".live")].entries()) panel(box, `live-${number}`);
+  for (const [number, box] of [...document.querySelectorAll(".live:not(.live-several)")].entries()) panel(box, `live-${number}`);
 
   function panel(box, id) {
     const prompts = JSON.parse(box.dataset.prompts), rules = JSON.parse(box.dataset.rules || "null");
@@ -67,8 +59,7 @@ document.addEventListener("DOMContentLoaded", () => {
     function load() {
       const name = box.dataset.live;
       status.textContent = "Loading the weights …";
-      return Promise.resolve(Live.files[name] || script(`${box.dataset.folder}${name}.js`)).then(() => {
-        const { models: shapes, words, weights } = Live.files[name];
+      return Live.fetched(box.dataset.folder, name).then(({ models: shapes, words, weights }) => {
         models = Object.fromEntries(["base", "aligned"].map(m => [m, new Live.Model(shapes[m], words, weights[m])]));
         wake.hidden = true;
         if (still) still.hidden = true;
@@ -127,42 +118,8 @@ document.addEventListener("DOMContentLoaded", () => {
         make("tbody", {}, ...best.map(i => row(i, i === token ? " ← said" : "")), ...(best.includes(token) ? [] : [row(token, " ← said")]))));
     }
 
-    // The last word of the question is completed from what the models know.
-    const complete = {
-      at: -1,
-      close() { words.hidden = true; complete.at = -1; question.setAttribute("aria-expanded", false); question.removeAttribute("aria-activedescendant"); },
-      open() {
-        const last = question.value.match(/\S+$/)?.[0];
-        const found = last && models ? models.base.words.filter(w => w.startsWith(last) && w !== last && !w.startsWith("<")).slice(0, 8) : [];
-        if (!found.length) return complete.close();
-        words.replaceChildren(...found.map((w, i) => make("li", {
-          id: `${id}-word-${i}`, textContent: w, aria: { role: "option", selected: false },
-          onpointerdown: event => { event.preventDefault(); complete.take(w); },
-        })));
-        complete.at = -1;
-        words.hidden = false;
-        question.setAttribute("aria-expanded", true);
-      },
-      move(by) {
-        const all = [...words.children];
-        complete.at = (complete.at + by + all.length) % all.length;
-        all.forEach((node, i) => node.setAttribute("aria-selected", i === complete.at));
-        question.setAttribute("aria-activedescendant", all[complete.at].id);
-        all[complete.at].scrollIntoView({ block: "nearest" });
-      },
-      take(word) { question.value = question.value.replace(/\S+$/, `${word} `); complete.close(); go(); },
-    };
+    const complete = Live.completed(question, words, id, () => models?.base.words, go, soon);
     question.addEventListener("focus", () => { if (!models) go(); });
-    question.addEventListener("input", () => { complete.open(); soon(); });
-    question.addEventListener("blur", complete.close);
-    question.addEventListener("keydown", event => {
-      if (words.hidden) { if (event.key === "Enter") go(); return; }
-      if (event.key === "ArrowDown" || event.key === "ArrowUp") complete.move(event.key === "ArrowDown" ? 1 : -1);
-      else if (event.key === "Escape") complete.close();
-      else if (event.key === "Enter" && complete.at >= 0) complete.take(words.children[complete.at].textContent);
-      else return;
-      event.preventDefault();
-    });
     begun.addEventListener("input", soon);
   }
 });

@@ -1,5 +1,5 @@
 // A Llama in plain JavaScript: one token at a time, with a cache of keys and values. No module and no request, so that
-// it works from a file. The weights are a safetensors file in float16, as base64.
+// it works from a file. The weights are a safetensors file, as base64.
 const Live = { files: {} };
 
 Live.bytes = base64 => {
@@ -25,16 +25,19 @@ Live.tensors = base64 => {
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length))), found = {};
   for (const [name, { dtype, data_offsets: [from, to] }] of Object.entries(header)) {
     if (name === "__metadata__") continue;
-    if (dtype !== "F16") throw new Error(`${name} is ${dtype}: the page reads float16`);
-    found[name] = Live.floats(new Uint16Array(bytes.buffer.slice(8 + length + from, 8 + length + to)));
+    const part = bytes.buffer.slice(8 + length + from, 8 + length + to);
+    if (dtype === "F32") found[name] = new Float32Array(part);
+    else if (dtype === "F16") found[name] = Live.floats(new Uint16Array(part));
+    else throw new Error(`${name} is ${dtype}: the page reads float16 and float32`);
   }
   return found;
 };
 
 Live.Model = class {
   // shape: as tools/live.py stores it; room: the longest row
-  constructor({ width: d, layers: depth, heads, hidden, eps, theta }, words, weights, room = 256) {
-    Object.assign(this, { d, heads, room, words, eps, size: d / heads });
+  // between: what stands between two tokens of a text, "" where they are letters
+  constructor({ width: d, layers: depth, heads, hidden, eps, theta }, words, weights, room = 256, between = " ") {
+    Object.assign(this, { d, heads, room, words, eps, between, size: d / heads });
     this.ids = new Map(words.map((word, id) => [word, id]));
     const w = Live.tensors(weights), half = this.size / 2;
     this.embed = w["model.embed_tokens.weight"]; // tied: also the last layer
@@ -120,7 +123,12 @@ Live.Model = class {
 
   // The ids of a text; a word that is not known is <unk>.
   encode(text) {
-    return text.split(/\s+/).filter(Boolean).map(word => this.ids.get(word) ?? this.ids.get("<unk>"));
+    return text.split(this.between ? /\s+/ : "").filter(Boolean).map(word => this.ids.get(word) ?? this.ids.get("<unk>"));
+  }
+
+  // The text of ids, without the end.
+  decode(ids) {
+    return ids.map(id => this.words[id]).filter(word => word !== "<eos>").join(this.between);
   }
 
   // A prompt as the model is asked: in the chat template or bare, with the beginning of the reply behind it.
@@ -195,3 +203,67 @@ Live.stream = seed => () => {
   t = t + Math.imul(t ^ t >>> 7, 61 | t) ^ t;
   return ((t ^ t >>> 14) >>> 0) / 4294967296;
 };
+
+// The last word of what is typed is completed from `known()`; `go` answers at once, `soon` when typing stops.
+Live.completed = (question, list, id, known, go, soon) => {
+  const complete = {
+    at: -1,
+    close() {
+      list.hidden = true;
+      complete.at = -1;
+      question.setAttribute("aria-expanded", false);
+      question.removeAttribute("aria-activedescendant");
+    },
+    open() {
+      const last = question.value.match(/\S+$/)?.[0], words = known();
+      const found = last && words ? words.filter(w => w.startsWith(last) && w !== last && !w.startsWith("<")).slice(0, 8) : [];
+      if (!found.length) return complete.close();
+      list.replaceChildren(...found.map((w, i) => {
+        const item = Object.assign(document.createElement("li"), { id: `${id}-word-${i}`, textContent: w });
+        item.setAttribute("role", "option");
+        item.setAttribute("aria-selected", false);
+        item.addEventListener("pointerdown", event => { event.preventDefault(); complete.take(w); });
+        return item;
+      }));
+      complete.at = -1;
+      list.hidden = false;
+      question.setAttribute("aria-expanded", true);
+    },
+    move(by) {
+      const all = [...list.children];
+      complete.at = (complete.at + by + all.length) % all.length;
+      all.forEach((node, i) => node.setAttribute("aria-selected", i === complete.at));
+      question.setAttribute("aria-activedescendant", all[complete.at].id);
+      all[complete.at].scrollIntoView({ block: "nearest" });
+    },
+    take(word) { question.value = question.value.replace(/\S+$/, `${word} `); complete.close(); go(); },
+  };
+  question.addEventListener("input", () => { complete.open(); soon(); });
+  question.addEventListener("blur", complete.close);
+  question.addEventListener("keydown", event => {
+    if (list.hidden) { if (event.key === "Enter") go(); return; }
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") complete.move(event.key === "ArrowDown" ? 1 : -1);
+    else if (event.key === "Escape") complete.close();
+    else if (event.key === "Enter" && complete.at >= 0) complete.take(list.children[complete.at].textContent);
+    else return;
+    event.preventDefault();
+  });
+  return complete;
+};
+
+// A node with its settings, its data- and aria- attributes, and what is in it.
+Live.make = (tag, settings = {}, ...inside) => {
+  const { dataset = {}, aria = {}, ...rest } = settings, node = Object.assign(document.createElement(tag), rest);
+  Object.assign(node.dataset, dataset);
+  for (const [name, value] of Object.entries(aria)) node.setAttribute(name === "role" ? name : `aria-${name}`, value);
+  node.append(...inside);
+  return node;
+};
+
+// What is stored of a name, from its script, which is fetched now.
+Live.fetched = (folder, name) => Live.files[name] ? Promise.resolve(Live.files[name]) : new Promise((done, failed) => {
+  const src = `${folder}${name}.js`;
+  document.head.append(Live.make("script", {
+    src, onload: () => done(Live.files[name]), onerror: () => failed(new Error(`${src} is not there`)),
+  }));
+});

@@ -1,35 +1,70 @@
-// A place for the reader's guess at each question of "Predict first". Guesses stay in this browser; below the ledger
-// they stand beside what was measured, and are printed with the page.
+// A place for the reader's guess at each question of "Predict first": a slider where the answer is the height of a
+// figure, else a line of text. Guesses stay in this browser. They stand again in or below the figure that answers the
+// question and below the ledger, and are printed with the page.
 document.addEventListener("DOMContentLoaded", () => {
-  const questions = [...document.querySelectorAll("section#predict-first > ol > li")];
+  const questions = [...document.querySelectorAll(".admonition.predict ol > li")];
   const ledger = document.querySelector("section#the-ledger");
   if (!questions.length || !ledger) return;
   const key = `guesses:${location.pathname.split("/").pop()}`;
   const read = () => { try { return JSON.parse(localStorage.getItem(key)) ?? {}; } catch { return {}; } };
+  const make = (tag, settings) => Object.assign(document.createElement(tag), settings);
   let guesses = read();
-  const box = document.createElement("div");
-  box.className = "guesses";
+  const box = make("div", { className: "guesses" });
+  const cells = (kind, i) => document.querySelectorAll(`.tag_${kind}-${i + 1}`);
+
+  // A level across a figure, where its axis has it: the ticks say how heights are drawn. Shares, or marks out of ten.
+  const draw = (cell, share, said) => {
+    const svg = cell.querySelector("svg.plot"), axis = svg?.querySelector('[id$="matplotlib.axis_2"]');
+    const ticks = [...axis?.querySelectorAll('[id*="ytick"]') ?? []].map(t => [parseFloat(t.textContent), parseFloat(t.querySelector("use").getAttribute("y"))]);
+    if (ticks.length < 2) return;
+    const [low, high] = [ticks[0], ticks[ticks.length - 1]], ground = svg.querySelector('[id$="-patch_2"]').getBBox();
+    const value = share * (high[0] > 2 ? 10 : 1), y = low[1] + (value - low[0]) / (high[0] - low[0]) * (high[1] - low[1]);
+    const part = (tag, settings) => {
+      const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+      for (const [name, v] of Object.entries(settings)) node.setAttribute(name, v);
+      return node;
+    };
+    const group = part("g", { class: "you-said-line" });
+    const word = part("text", { x: ground.x + ground.width - 2, y: y + (share > 0.9 ? 12 : -4), "text-anchor": "end" });
+    word.textContent = `you said ${said}`;
+    group.append(part("line", { x1: ground.x, x2: ground.x + ground.width, y1: y, y2: y }), word);
+    svg.append(group);
+  };
+
   const show = () => {
     const said = questions.map((q, i) => [q.dataset.asked, guesses[i]]).filter(([, guess]) => guess);
     box.hidden = !said.length;
-    const head = Object.assign(document.createElement("p"), { className: "guesses-title", textContent: "What you said before" });
     const list = document.createElement("dl");
     for (const [asked, guess] of said)
-      list.append(Object.assign(document.createElement("dt"), { textContent: asked }),
-        Object.assign(document.createElement("dd"), { textContent: guess }));
-    box.replaceChildren(head, list);
+      list.append(make("dt", { textContent: asked }), make("dd", { textContent: guess }));
+    box.replaceChildren(make("p", { className: "guesses-title", textContent: "What you said before" }), list);
+    for (const note of document.querySelectorAll(".you-said, .you-said-line")) note.remove();
+    questions.forEach((_, i) => {
+      if (!guesses[i]) return;
+      for (const cell of cells("answers", i)) {
+        const note = make("p", { className: "you-said", textContent: `You said to question ${i + 1}: ` });
+        note.append(make("em", { textContent: guesses[i] }));
+        (cell.querySelector("figcaption") ?? cell).append(note);
+      }
+      for (const cell of cells("drawn", i)) draw(cell, parseFloat(guesses[i]) / 100, guesses[i]);
+    });
   };
   questions.forEach((question, i) => {
     question.dataset.asked = question.textContent.trim().replace(/\s+/g, " ");
-    const label = Object.assign(document.createElement("label"), { className: "guess", textContent: "Your guess " });
-    const input = Object.assign(document.createElement("input"), { type: "text", value: guesses[i] ?? "", autocomplete: "off" });
+    const label = make("label", { className: "guess", textContent: "Your guess " });
+    const slider = cells("drawn", i).length > 0, out = make("output", { textContent: guesses[i] ?? "" });
+    const input = make("input", slider
+      ? { type: "range", min: 0, max: 100, value: parseFloat(guesses[i] ?? 50), autocomplete: "off" }
+      : { type: "text", value: guesses[i] ?? "", autocomplete: "off" });
     input.setAttribute("aria-label", `Your guess: ${question.dataset.asked}`);
     input.addEventListener("input", () => {
-      guesses = { ...read(), ...guesses, [i]: input.value.trim() };
+      const said = slider ? `${input.value}%` : input.value.trim();
+      out.textContent = slider ? said : "";
+      guesses = { ...read(), ...guesses, [i]: said };
       try { localStorage.setItem(key, JSON.stringify(guesses)); } catch { /* a private window: this page only */ }
       show();
     });
-    label.append(input);
+    label.append(input, ...slider ? [out] : []);
     question.append(label);
   });
   show();

@@ -16,6 +16,30 @@ document.addEventListener("DOMContentLoaded", () => {
   reach();
   addEventListener("resize", reach);
 
+  // A figure as large as the screen, or larger: then its box scrolls.
+  for (const figure of document.querySelectorAll("article figure:has(figcaption)")) {
+    const picture = figure.querySelector("img, svg"), name = figure.querySelector(".caption-number")?.textContent.trim();
+    if (!picture) continue;
+    const button = Object.assign(document.createElement("button"), { className: "enlarge", textContent: "Enlarge" });
+    button.setAttribute("aria-label", `Enlarge ${name || "this figure"}`);
+    button.addEventListener("click", () => {
+      const box = Object.assign(document.createElement("dialog"), { className: "enlarged" });
+      const close = Object.assign(document.createElement("button"), { textContent: "Close" });
+      box.append(close, picture.cloneNode(true));
+      box.addEventListener("click", () => box.close());
+      box.addEventListener("close", () => box.remove());
+      document.body.append(box);
+      box.showModal();
+    });
+    figure.querySelector("figcaption").append(button);
+  }
+
+  // On paper every solution is open.
+  const solutions = [...document.querySelectorAll("details.solution")];
+  let folded = [];
+  addEventListener("beforeprint", () => { folded = solutions.filter(d => !d.open); folded.forEach(d => { d.open = true; }); });
+  addEventListener("afterprint", () => folded.forEach(d => { d.open = false; }));
+
   // Back to a page: the browser may have kept a choice and forgotten what it shows.
   addEventListener("pageshow", () => {
     for (const control of document.querySelectorAll("article .explorer :is(select[onchange], input[type=range][oninput])"))

@@ -35,7 +35,12 @@ def test_every_notebook_is_in_the_toc():
 SETUP = setup_cell.source(stamp.configured(ROOT), setup_cell.version())
 HEAD = """# Things are so
 
-Things are so when they are.
+:::{admonition} Predict first
+:class: predict
+1. Are things so?
+:::
+
+**The claim.** Things are so when they are.
 
 :::{admonition} 中文提要
 :class: tiyao
@@ -49,9 +54,7 @@ Things are so when they are.
 | Time | about 2 minutes on 2 CPU cores |
 :::
 
-## Predict first
-
-Are things so? {cite:p}`allenzhu2024p31`"""
+What was found {cite:p}`allenzhu2024p31`."""
 TAIL = """## Play
 ## On a real model
 ## What the toy keeps and what it loses
@@ -112,8 +115,10 @@ def good() -> Chapter:
         code(SETUP, tags=["setup"]),
         *[code() for _ in range(9)],
         *[
-            code("plt.show()", data(image__png="iVBORw0KGgo="), tags=[contract.IGNORE],
-                 mystnb={"image": {"alt": f"Figure {i}: accuracy rises with exposures in one arm, not in the other"}})
+            code("plt.show()", data(image__png="iVBORw0KGgo="), tags=[contract.IGNORE, *["hero"] * (i == 0)],
+                 mystnb={"image": {"alt": f"Figure {i}: accuracy rises with exposures in one arm, not in the other"},
+                     "figure": {"caption": f"Accuracy over exposures, arm {i}: one of them is learned.",
+                                "name": f"toy-figure-{i + 1}"}})
             for i in range(3)
         ],
         code("ledger", new_output("execute_result", data={"text/plain": "a table", MIME: ledger}, execution_count=15),
@@ -121,7 +126,8 @@ def good() -> Chapter:
         code("print(ledger.lines())", stream("claim a reproduced (3 of 3 seeds)\n"), tags=["verdict"]),
         new_markdown_cell(TAIL),
     ]  # fmt: skip
-    notebook = new_notebook(cells=cells)
+    about = {"kind": "finding", "summary": "Things are so: {a} of what was looked at, and nothing beside it."}
+    notebook = new_notebook(cells=cells, metadata={"alignlab": about})
     for n, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
         cell.execution_count = n
     for n, cell in enumerate(notebook.cells):
@@ -220,7 +226,9 @@ BROKEN = [
     ("measured_minutes", replace("about 2 minutes", "about 9 minutes"), "COSTS=1"),
     ("measured_minutes", lambda c: setattr(c, "costs", None), "nobody has measured"),
     ("nothing_left_to_write", replace("Another.", "TODO: another"), "'TODO: another'"),
-    ("predict_first", replace("## Predict first", "## Guess"), "Predict first"),
+    ("predict_first", replace("Predict first", "Guess"), "no box `Predict first`"),
+    ("predict_first", replace("1. Are", "Are"), "numbered questions"),
+    ("predict_first", replace("# Things are so\n", "# Things are so\n\n**The claim.** Yes.\n"), "its answers away"),
     ("sections", replace("## Play\n", ""), "Play"),
     ("sections", replace("real model", "model"), "On a real model"),
     ("parameters_cell", tag(1), "0 cells are tagged `parameters`"),
@@ -233,7 +241,7 @@ BROKEN = [
     ("executed_in_order", lambda c: nth(c, 4).update(execution_count=9), "count 9"),
     ("executed_in_order", lambda c: nth(c, 4).update(source=" "), "empty"),
     ("number_of_cells", lambda c: c.notebook.cells.pop(3) and c.notebook.cells.pop(3), "14 code cells"),
-    ("number_of_cells", lambda c: c.notebook.cells.extend(code() for _ in range(10)), "26 code cells"),
+    ("number_of_cells", lambda c: c.notebook.cells.extend(code() for _ in range(11)), "27 code cells"),
     ("folded", lambda c: nth(c, 2).metadata.update(tags=["setup"]), "code cell 2 should be folded"),
     ("folded", lambda c: nth(c, 5).metadata.update(tags=["hide-input"]), "code cell 5 should be open"),
     ("folded", lambda c: nth(c, 14).metadata["mystnb"].pop("code_prompt_show"), "'Code: draw the figure'"),
@@ -258,6 +266,12 @@ BROKEN = [
     ("alt_texts", put(4, PNG), "alt text"),
     ("alt_texts", put(12, PNG), "split the cell"),
     ("alt_texts", lambda c: nth(c, 13).update(metadata=nth(c, 12).metadata), "same alt text"),
+    ("captions", lambda c: nth(c, 13).metadata["mystnb"]["figure"].pop("caption"), "has no caption"),
+    ("captions", lambda c: nth(c, 13).metadata["mystnb"]["figure"].update(name="b"), "toy-figure-2"),
+    ("captions", tag(12, contract.IGNORE), "0 code cells are tagged `hero`"),
+    ("captions", tag(4, "hero"), "2 code cells are tagged `hero`"),
+    ("summary", metadata(alignlab={}), "has 0 characters"),
+    ("summary", metadata(alignlab={"summary": "It is so: {nobody} of all that was looked at here."}), "'nobody'"),
     ("verdict_cell", tag(16), "no cell is tagged"),
     ("verdict_cell", tag(16, "verdict", contract.IGNORE), "strictly"),
     ("verdict_cell", lambda c: nth(c, 16).update(outputs=[]), "prints none"),
@@ -309,7 +323,7 @@ def test_every_rule_is_shown_to_fail():
 
 def test_an_introduction_is_free_of_what_only_a_finding_needs():
     chapter = good()
-    chapter.notebook.metadata["alignlab"] = {"kind": "introduction"}
+    chapter.notebook.metadata["alignlab"] = {"kind": "introduction", "summary": "An introduction says what will come after it."}
     chapter.notebook.cells = [chapter.notebook.cells[0], *[c for _, c in chapter.code[:12]]]
     assert contract.problems(chapter) == []
 

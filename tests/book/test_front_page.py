@@ -53,18 +53,14 @@ def measured(root, minutes="2.2"):
     tables.write([row], ["chapter", costs.MINUTES, costs.BASES, "where"], file)
 
 
-def test_title_claim_and_minutes(tmp_path):
+def test_title_and_minutes(tmp_path):
     measured(tmp_path)
     assert front_page.title(CELLS) == "Rain is wet"
-    assert front_page.claim(CELLS) == "Rain, e.g. in *Bergen*, is wet."
     assert front_page.minutes(tmp_path, "rain") == "about 2 minutes on 2 CPU cores"
-    linked = markdown("# A\n\nSee [the lab](the-lab) of Li et al. too {cite:p}`ana2024`.\n")
-    assert front_page.claim([linked]) == "See the lab of Li et al. too."
 
 
 def test_what_is_not_stated_is_left_out(tmp_path):
-    bare = [markdown("# Bare\n\n:::{note}\nNothing.\n:::")]
-    assert (front_page.claim(bare), front_page.minutes(tmp_path, "rain")) == ("", "")
+    assert front_page.minutes(tmp_path, "rain") == ""
     with pytest.raises(ValueError, match="does not begin with a title"):
         front_page.title([markdown("## Too low")])
 
@@ -116,6 +112,7 @@ def site(tmp_path):
 
     def build(cells, index=INDEX):
         about = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+        about["alignlab"] = {"summary": "Rain is wet, and so is snow."}
         notebook = {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 4}
         for name, text in {
             "conf.py": CONF, "index.md": index, "_toc.yml": "root: index\nchapters:\n- file: rain\n", "r.bib": "",
@@ -162,6 +159,7 @@ def test_verdicts_reach_the_list_the_filters_and_the_open_questions(site, tmp_pa
     cells.append(code({"output_type": "display_data", "metadata": {}, "data": {MIME: results}}))
     page = site(cells)
     said = [li.get_text(" ", strip=True) for li in page.select("ul.chapter-list > li")]
+    assert "Rain is wet, and so is snow." in said[0]
     assert len(said) == 2 and "about 2 minutes" in said[0] and all("1 opposite" in line for line in said)
     assert "No chapter of this book measures it yet." in page.get_text()
     options = [o.get_text() for o in page.select(".board-filters select[name=chapter] option")]

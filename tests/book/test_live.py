@@ -11,10 +11,10 @@ import pytest
 import torch
 from alignlab.experiment import base
 from alignlab.models.rules import Rules
+from alignlab.worlds import cipher
 from bs4 import BeautifulSoup
 from safetensors.torch import load_file
 from sphinx.errors import ExtensionError
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from tools import live
 from tools.notebooks import ROOT, code, read
@@ -31,14 +31,14 @@ def exported(tmp_path_factory):
     return subject, pair, live.export("tiny", pair, subject.tokenizer, ["who ?"], rules, folder / panel.DATA)
 
 
-def test_halves_of_the_weights_are_stored_under_their_names(exported):
+def test_the_weights_are_stored_under_their_names_the_aligned_ones_halved(exported):
     _, pair, file = exported
     data = json.loads(file.read_text("utf-8"))
     assert [data["words"][i] for i in data["special"].values()] == [f"<{k}>" for k in data["special"]]
     for role, model in pair.items():
         stored, own = load_file(file.parent / data["models"][role]["file"]), model.state_dict()
         assert set(stored) == set(own) - {"lm_head.weight"}
-        assert all(torch.equal(v, own[k].half()) for k, v in stored.items())
+        assert all(torch.equal(v, own[k] if role == "base" else own[k].half()) for k, v in stored.items())
 
 
 def test_the_page_gets_the_weights_as_one_script(exported):
@@ -67,22 +67,26 @@ def test_a_model_that_the_page_does_not_compute_is_refused(exported):
         live.weights(model)
 
 
-def stored_model(data, role):
-    """The stored weights as a model of transformers."""
-    shape = data["models"][role]
-    config = LlamaConfig(
-        vocab_size=len(data["words"]), hidden_size=shape["width"], intermediate_size=shape["hidden"],
-        num_hidden_layers=shape["layers"], num_attention_heads=shape["heads"], tie_word_embeddings=True,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
-    weights = {k: v.float() for k, v in load_file(live.FOLDER / shape["file"]).items()}
-    found = model.load_state_dict(weights, strict=False)
-    assert found.missing_keys in ([], ["lm_head.weight"]) and not found.unexpected_keys
-    return model
+def test_the_models_of_a_chapter_are_stored_with_how_they_are_asked(exported, tmp_path):
+    subject, pair, _ = exported
+    models = {"one": live.Asked(pair["base"], False, 3), "two": live.Asked(pair["aligned"], room=2, form="steps")}
+    data = json.loads(live.several("toy", models, subject.tokenizer, ["who ?"], folder=tmp_path).read_text("utf-8"))
+    assert data["between"] == " " and list(data["models"]) == ["one", "two"]
+    how = [(m["template"], m["room"], m["form"]) for m in data["models"].values()]
+    assert how == [(False, 3, ""), (True, 2, "steps")]
+    for called, model in data["models"].items():
+        asked = models[called]
+        halves = load_file(tmp_path / model["file"])
+        assert torch.equal(halves["model.norm.weight"], asked.model.state_dict()["model.norm.weight"].half())
+        [reply] = data["replies"][called]
+        assert len(reply["tokens"]) <= asked.room
+    page = BeautifulSoup(panel.several("notebooks/toy", "toy", data | {"prompts": ["who ?"] * 4, "replies": {
+        k: v * 4 for k, v in data["replies"].items()}}), "html.parser")  # fmt: skip
+    assert [th.get_text() for th in page.select("th")] == ["Asked", "one", "two"]
+    assert page.div["data-kind"] == "words" and page.div["data-folder"] == "../_static/live/"
 
 
 def test_the_stored_replies_are_those_of_the_committed_chapter():
-    # Sixteen bits decide otherwise only where two words are all but equally likely.
     data = json.loads((live.FOLDER / "pair.json").read_text("utf-8"))
     [explorer] = [
         "".join(o.data["text/html"]) for _, c in code(read(ROOT / "notebooks" / "base-vs-chat.ipynb"))
@@ -91,23 +95,45 @@ def test_the_stored_replies_are_those_of_the_committed_chapter():
     page = BeautifulSoup(explorer, "html.parser")
     prompts, sections = [o.get_text() for o in page.select("option")], page.select("section")
     assert len(prompts) == len(sections) >= 5
-    ids, special, other = {w: i for i, w in enumerate(data["words"])}, data["special"], 0
     for prompt, section in zip(prompts, sections, strict=True):
         committed = dict(tuple(td.get_text() for td in row.select("td")) for row in section.select("tbody tr"))
-        for role, replies in data["replies"].items():
-            ours = replies[data["prompts"].index(prompt)]["text"].split()
-            theirs = committed.get(role, "").split()
-            at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
-            if role == "rules" or at is None:
-                assert role == "rules" or ours == theirs
-                continue
-            other += 1
-            asked = [ids[w] for w in prompt.split()]
-            head = [special["user"], *asked, special["assistant"]] if role == "aligned" else asked
-            row = torch.tensor([[special["bos"], *head, *(ids[w] for w in ours[:at])]])
-            p = stored_model(data, role)(row).logits[0, -1].softmax(-1)
-            assert p[ids[ours[at]]] - p[ids[theirs[at]]] < 0.02, (prompt, role, ours[at], theirs[at])
-    assert other <= 2
+        for role in ("base", "aligned"):
+            stored = data["replies"][role][data["prompts"].index(prompt)]["text"]
+            assert stored.split() == committed[role].split(), (prompt, role)
+
+
+def cells_of(chapter, widget):
+    """The tables of a chapter's committed widget: menu entry or place of the slider -> rows of cells."""
+    [made] = [
+        "".join(o.data["text/html"]) for _, c in code(read(ROOT / "notebooks" / f"{chapter}.ipynb"))
+        for o in c.outputs if c.source.rstrip().split("\n")[-1].startswith(widget) or widget in c.source[-400:]
+        if "text/html" in o.get("data", {})
+    ]  # fmt: skip
+    page = BeautifulSoup(made, "html.parser")
+    rows = [[[c.get_text() for c in r.select("th, td")] for r in s.select("tr")] for s in page.select("section")]
+    return [o.get_text() for o in page.select("option")], rows
+
+
+def test_the_models_of_paraphrase_say_what_its_page_shows():
+    data = json.loads((live.FOLDER / "paraphrase.json").read_text("utf-8"))
+    people, tables = cells_of("paraphrase", 'panel.explorer("Held-out person:"')
+    assert len(people) == len(tables) >= 5
+    for (head, *rows), person in zip(tables, people, strict=True):
+        for question, _, *replies in rows:
+            at = data["prompts"].index(question)
+            assert person in question
+            assert replies == [data["replies"][name][at]["text"] for name in head[2:]], question
+
+
+def test_the_models_of_rot13_say_what_its_page_shows():
+    data = json.loads((live.FOLDER / "rot13.json").read_text("utf-8"))
+    _, tables = cells_of("rot13", 'panel.sliders({"Shift"')
+    assert len(tables) == 25
+    for shift, ((_, *ciphers), *rows) in enumerate(tables, 1):
+        for name, *answers in (row for row in rows if row[0] in data["models"]):
+            for hidden, answer in zip(ciphers, answers, strict=True):
+                said = data["replies"][name][data["prompts"].index(f"{shift:02}{hidden}=")]["text"]
+                assert answer == cipher.answer_of(said, data["models"][name]["form"])
 
 
 def test_the_rules_of_the_page_are_those_of_the_committed_chapter():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tools import mutants
@@ -74,6 +75,60 @@ def test_every_control_is_broken_by_a_mutation():
         (p.stem, e["id"]) for p in notebooks(ROOT).values() for e in mutants.entries(p) if e["kind"] == "control"
     }
     assert controls <= found, "write a mutation in tools/mutants.py"
+
+
+def cells(*sources):
+    made = [nbformat.v4.new_code_cell("n = 1", metadata={"tags": ["parameters"]})]
+    return nbformat.v4.new_notebook(cells=made + [nbformat.v4.new_code_cell(s) for s in sources])
+
+
+@pytest.mark.parametrize(
+    "source, kept",
+    [
+        ("a = 1", True),  # what the last cell reads
+        ("c = 3", True),  # what a function reads that the last cell calls
+        ("import a", True),
+        ("book.claim(1)", True),  # changes what is read
+        ("book[0].x = 1", True),
+        ("print(a)", False),
+        ("import plt\nplt.plot(a)\nplt.show()", False),
+        ("def g(a):\n    book = a\n    return book", False),  # names of its own
+        ("q = [a for a in book]", False),
+    ],
+)
+def test_a_mutation_runs_the_cells_that_the_ledger_needs(source, kept):
+    whole = cells("def f():\n    return c", source, "x = y = 0", "book.check(f(a))")
+    sources = [c.source for c in mutants.needed(whole).cells]
+    assert sources == ["n = 1", "def f():\n    return c", *[source] * kept, "book.check(f(a))"]
+
+
+def test_what_a_needed_function_reads_is_needed_wherever_it_stands():
+    made = mutants.needed(cells("c = 3", "d = 4", "def f():\n    return g()", "def g():\n    return c", "f()"))
+    assert [c.source for c in made.cells[1:]] == ["c = 3", "def f():\n    return g()", "def g():\n    return c", "f()"]
+
+
+ASK = """
+from alignlab.experiment.ledger import Ledger
+from alignlab.experiment.sweep import sweep
+ran = []
+def run(condition, seed):
+    ran.append(condition)
+    return {"m": seed + len(condition)}
+book = Ledger("lima", "A title")
+book.claim("one", "a statement", ("bb", "m"), ("a", "m"), margin=0.5, paper="p", source="s")
+book.claim("two", "a statement", ("ccc", "m"), ("a", "m"), margin=0.5, paper="p", source="s")
+table = sweep(run, ("a", "bb", "ccc"), [0, 1], ledger=book, workers=1)
+print(ran, book.check(table).results()["entries"][0]["values"], list(book.entries))
+"""
+
+
+def test_only_what_an_entry_compares_is_run(tmp_path):
+    place = mutants.broken(tmp_path, mutants.Mutation("lima", "nothing", "worlds/letters", "spell = spell", "two"))
+    mutants.alone(place, "two")
+    run = subprocess.run(
+        [sys.executable, "-c", ASK], env={**os.environ, "PYTHONPATH": str(place)}, capture_output=True, text=True
+    )
+    assert run.stdout == "['a', 'a', 'ccc', 'ccc'] [2.0, 2.0] ['two']\n", run.stderr
 
 
 def test_a_survivor_is_an_error(monkeypatch, tmp_path, capsys):

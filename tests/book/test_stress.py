@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+import re
 from pathlib import Path
 
 import pytest
+from settings_table import changes
 
 from tools import stress
-from tools.notebooks import known, notebooks
+from tools.notebooks import code, known, notebooks, read, tags
 
 ROOT = Path(__file__).resolve().parents[2]
+OTHER_SEEDS = {"seed-100"}  # of the chapters on the present web, the others being of an older one
 
 
 def entry(id: str, verdict: str = "reproduced", mean: float = 0.5, kind: str = "claim") -> dict:
@@ -65,6 +69,31 @@ def test_a_chapter_has_been_run_in_every_setting(chapter):
         assert missing and "committed" not in missing, f"{chapter} has been run: it is not owed any more"
     else:
         assert not missing, f"{chapter} was not run in the settings {', '.join(missing)}: make stress NAME={chapter}"
+
+
+def test_another_processor_is_asked_for_another_machine(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(stress.subprocess, "run", lambda *a, **k: pytest.fail("it was run"))
+    here = stress.features(ROOT / "notebooks" / "lima.ipynb")
+    monkeypatch.setattr(stress.torch.backends.cpu, "get_cpu_capability", lambda: here)
+    assert here and not stress.run("lima", "other-processor")
+    assert f"such a processor ({here})" in capsys.readouterr().out
+
+
+def unsettled(chapter):
+    """The ids that the chapter's verdict cell prints as unsettled."""
+    [cell] = [c for _, c in code(read(ROOT / "notebooks" / f"{chapter}.ipynb")) if "verdict" in tags(c)]
+    found = re.search(r"^unsettled = (\[.*?\])", cell.source, re.MULTILINE | re.DOTALL)
+    return ast.literal_eval(found[1]) if found else []
+
+
+@pytest.mark.parametrize("chapter", known())
+def test_a_line_is_unsettled_if_and_only_if_its_verdict_was_seen_to_differ(chapter):
+    """Of what was measured in the present form of a chapter: the committed run, and those that say so themselves."""
+    rows = stress.read()
+    for e in stress.entries(ROOT / "notebooks" / f"{chapter}.ipynb"):
+        row = rows[chapter, e["id"]]
+        differs = bool(set(changes(row)) & {"other-processor", *(OTHER_SEEDS if chapter in stress.OWED else ())})
+        assert differs == (e["id"] in unsettled(chapter)), (chapter, e["id"], row)
 
 
 def test_a_chapter_that_was_not_run_in_a_setting_is_named():

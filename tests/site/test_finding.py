@@ -98,7 +98,7 @@ def test_a_shared_link_says_what_the_chapter_claims(page):
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_the_marks_at_the_head_of_a_chapter_lead_to_its_ledger(page):
     found = soup(page)
-    marks = found.select("article h1 + p + p.tally .verdict")
+    marks = found.select("article h1 ~ p + p.tally .verdict")
     assert marks and all(m.find_parent("a")["href"] == "#the-ledger" for m in marks)
     assert found.find(id="the-ledger")
 

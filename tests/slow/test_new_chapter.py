@@ -126,6 +126,8 @@ def test_a_chapter_is_written_in_one_notebook(tree):
         cell.source = filled(cell.source)
         if chapters.alt(cell):
             cell.metadata["mystnb"]["image"]["alt"] = f"Figure {n}: log-likelihoods in three arms, a dot for every seed"
+            cell.metadata["mystnb"]["figure"]["caption"] = "Log-likelihoods in three arms, one dot for every seed."
+    notebook.metadata["alignlab"]["summary"] = "Twenty pairs move chosen and rejected {prefers} nats apart."
     chapters.write(notebook, file)
     bibliography = place / "book" / "references.bib"
     if "rafailov2023dpo" not in bibliography.read_text("utf-8"):
@@ -151,7 +153,8 @@ def test_the_skeleton_has_what_the_contract_asks_for_in_order():
     rules = {problem.split(":")[0] for problem in problems}
     # Only what is to be written and to be run is missing.
     assert rules == {
-        "nothing_left_to_write", "measured_minutes", "executed_in_order", "figures", "verdict_cell", "ledger",
+        "nothing_left_to_write", "measured_minutes", "executed_in_order", "figures", "captions", "summary",
+        "verdict_cell", "ledger",
     }, problems  # fmt: skip
     for _, cell in chapters.code(notebook):
         ast.parse(cell.source.replace("%pip", "# %pip").replace("# %pip", "pass  # %pip"))

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from .. import check
 from .claims import VERDICTS, Entry
 
+UNSETTLED = "unsettled: seen to differ with the seeds or the processor"
 
-def lines(results: Iterable[dict]) -> str:
-    """One line per entry of `Ledger.results` that noise cannot change unless the verdict changes."""
-    out = []
+
+def lines(results: Iterable[dict], unsettled: Collection[str] = ()) -> str:
+    """One line per entry of `Ledger.results` that noise cannot change unless the verdict changes.
+
+    Args:
+        unsettled: ids of entries whose verdict was seen to differ with other seeds or on another processor. Their lines
+            say so instead of naming one; the table of the ledger shows what this run gave.
+
+    Raises:
+        ValueError: an id that no entry has.
+    """
+    out, results = [], list(results)
+    for id in unsettled:
+        check.one_of("an unsettled entry", id, [e["id"] for e in results])
     for e in results:
+        if e["id"] in unsettled:
+            out.append(f"{e['kind']:8}{e['id']:31} {UNSETTLED}")
+            continue
         n = len(e["values"])
         count = f" ({n} of {n} seeds)" if e["verdict"] in ("reproduced", "opposite", "held") else ""
         out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}{_first(e)}")

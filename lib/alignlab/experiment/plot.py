@@ -12,6 +12,9 @@ Every seed is drawn, and nothing is averaged but seeds: more than one row for a 
 
 from __future__ import annotations
 
+import math
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -19,6 +22,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from .. import check
 from .rows import Order, drawn, labels_of, named, one_row_a_seed
@@ -26,22 +31,29 @@ from .rows import Order, drawn, labels_of, named, one_row_a_seed
 # Okabe and Ito (2008): told apart with every common colour blindness, and on white as on grey.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")  # as the markers, for stacked bars
+LETTERS = 53  # of this size beside each other fill the width of a figure
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # the shape repeats what the colour says
 
 
 def use_style() -> None:
-    """Set the look of all figures: white ground, few lines, type that is legible on a phone."""
+    """Set the look of all figures: white ground, few lines, type that is legible on a phone.
+
+    A notebook gets them as SVG with its text as text, sharp at every size: 4.6 inches are as wide as the column of a
+    phone, where a point then is a pixel.
+    """
     sns.set_theme(context="notebook", style="ticks", palette=PALETTE)
+    if "ipykernel" in sys.modules:
+        set_matplotlib_formats("svg", metadata={"Date": None})
     mpl.rcParams.update(
         {
-            "figure.figsize": (6.4, 3.6), "figure.dpi": 110, "savefig.dpi": 110,
+            "figure.figsize": (4.6, 3.1), "figure.dpi": 110, "savefig.dpi": 110,
             "figure.constrained_layout.use": True,
             "axes.spines.top": False, "axes.spines.right": False,
             "axes.grid": True, "axes.grid.axis": "y", "grid.color": "#e3e3e3", "axes.axisbelow": True,
-            "axes.titlesize": 11.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-            "axes.labelsize": 11, "xtick.labelsize": 10, "ytick.labelsize": 10,
-            "legend.frameon": False, "legend.fontsize": 10, "lines.linewidth": 1.8,
-            "svg.hashsalt": "alignlab",
+            "font.size": 11, "axes.titlesize": 11.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
+            "axes.labelsize": 11, "xtick.labelsize": 11, "ytick.labelsize": 11,
+            "legend.frameon": False, "legend.fontsize": 11, "legend.handlelength": 1.4, "legend.columnspacing": 1.2,
+            "lines.linewidth": 1.8, "svg.hashsalt": "alignlab", "svg.fonttype": "none",
         }
     )  # fmt: skip
 
@@ -75,8 +87,23 @@ def _finish(ax, values: Sequence[float], chance: float | None, ylim: tuple[float
     ax.set_ylim(*ylim)
     if ax.get_legend():
         ax.get_legend().remove()
-    if ax.get_legend_handles_labels()[0]:  # below the axes: beside them it would narrow the figure on a phone
-        ax.figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    if ax.get_legend_handles_labels()[0]:
+        legend(ax.figure, *ax.get_legend_handles_labels())
+
+
+def _title(words: str) -> str:
+    return textwrap.fill(words, LETTERS - 10)
+
+
+def legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
+    """Below the axes, for beside them it would narrow the figure on a phone; as many beside each other as fit.
+
+    Every row but the first makes the figure higher, and leaves the axes as they are.
+    """
+    longest = max(map(len, labels)) + 6  # with what is drawn before it
+    ncols = max(1, min(4, len(labels), LETTERS // longest))
+    figure.set_figheight(figure.get_figheight() + 0.2 * (math.ceil(len(labels) / ncols) - 1))
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
 
 
 def dots(
@@ -147,8 +174,9 @@ def dots(
         stars += [(places.index(str(place)) + side, v) for v in (value if isinstance(value, Sequence) else [value])]
     if stars:
         ax.plot(*zip(*stars, strict=True), "*", ms=10, mfc="none", mec="#222222", label="the paper's model")
-    ax.set(title=title, ylabel=ylabel, xlabel="")
-    ax.set_xticks(range(len(places)), [p.replace(" ", "\n", 1) for p in places])
+    ax.set(title=_title(title), ylabel=ylabel, xlabel="")
+    room = max(6, (LETTERS - 12) // len(places))
+    ax.set_xticks(range(len(places)), [textwrap.fill(p, room, break_long_words=False) for p in places])
     _finish(ax, [*rows["value"], *(v for _, v in stars)], chance, ylim)
     return fig
 
@@ -209,13 +237,16 @@ def curves(
             ax.set_xscale("log")
         ax.set_xticks(ticks, [f"{t:,g}" for t in ticks])
         ax.minorticks_off()
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    elif (rows["(x)"] % 1 == 0).all():
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(title=_title(title), xlabel=xlabel, ylabel=ylabel)
     if logy:
         if rows["value"].min() <= 0:
             raise ValueError(
                 f"a value is {rows['value'].min():g}, which a logarithmic axis cannot show: leave out logy"
             )
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")  # an exponent would be smaller than the rest
         ylim = ylim or (rows["value"].min() / 1.5, rows["value"].max() * 1.5)
     _finish(ax, rows["value"], chance, ylim)
     return fig
@@ -247,8 +278,8 @@ def shares(
             bar.set_hatch(HATCHES[list(hues).index(name)])
     handles = [bars.patches[0] for bars in ax.containers]
     ax.get_legend().remove()
-    fig.legend(handles, there, loc="outside lower center", ncols=2)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    legend(fig, handles, there)
+    ax.set(title=_title(title), xlabel=xlabel, ylabel=ylabel)
     return fig
 
 
@@ -257,7 +288,7 @@ def heat(frame: pd.DataFrame, *, title: str = "", xlabel: str = "", label: str =
     if ax is None:
         _, ax = plt.subplots()
     sns.heatmap(frame, vmin=0, vmax=1, cmap="cividis", cbar_kws={"label": label}, ax=ax)
-    ax.set(title=title, xlabel=xlabel, ylabel="")
+    ax.set(title=_title(title), xlabel=xlabel, ylabel="")
     ax.tick_params(length=0)
     ax.tick_params(axis="y", rotation=0)
     return ax.figure
