@@ -191,20 +191,20 @@ def several(
     return made
 
 
-# chapter -> the cell that is run behind those that it needs
+# chapter -> the cell that is run behind those that it needs; names of its own, lest cells that bind them are run too
 OF_A_CHAPTER = {
     "paraphrase": """
 from tools import live
-asked = [biographies.question(world.people[i], fact) for i in range(ASKED, ASKED + 5) for fact in FACTS]
-models = {name: live.Asked(model, room=4) for name, (model, _) in students.items()}
-live.several("paraphrase", models, students["single"][1], asked)
+_asked = [biographies.question(world.people[i], fact) for i in range(ASKED, ASKED + 5) for fact in FACTS]
+_models = {name: live.Asked(model, room=4) for name, (model, _) in students.items()}
+live.several("paraphrase", _models, students["single"][1], _asked)
 """,
     "rot13": """
 from tools import live
-asked = [cipher.task(plain, shift)["prompt"] for shift in cipher.SHIFTS for plain in ("dragon", "xkqzv")]
-models = {name: live.Asked(model, False, 8 if form == "direct" else 200, form)
+_asked = [cipher.task(plain, shift)["prompt"] for shift in cipher.SHIFTS for plain in ("dragon", "xkqzv")]
+_models = {name: live.Asked(model, False, 8 if form == "direct" else 200, form)
           for name, (model, form) in pupils.items() if name not in ("100 steps", "200 steps")}
-live.several("rot13", models, tokenizer, asked, between="")
+live.several("rot13", _models, tokenizer, _asked, between="")
 """,
 }
 

@@ -323,7 +323,8 @@ def test_every_rule_is_shown_to_fail():
 
 def test_an_introduction_is_free_of_what_only_a_finding_needs():
     chapter = good()
-    chapter.notebook.metadata["alignlab"] = {"kind": "introduction", "summary": "An introduction says what will come after it."}
+    said = "An introduction says what will come after it."
+    chapter.notebook.metadata["alignlab"] = {"kind": "introduction", "summary": said}
     chapter.notebook.cells = [chapter.notebook.cells[0], *[c for _, c in chapter.code[:12]]]
     assert contract.problems(chapter) == []
 
