@@ -104,7 +104,7 @@ def test_conditions_are_chosen_named_and_ordered():
     data = table(conditions=("a", "b", "c"), along=[1, 10])
     how = {"title": "", "ylabel": ""}
     figure = plot.dots(data, "x", where={"n": 10}, order={"c": "the third", "a": "the first"}, **how)
-    assert below(figure) == ["the\nthird", "the\nfirst"]
+    assert below(figure) == ["the third", "the first"]
     assert heights(figure) == pytest.approx([0.01, 0.02, 0.03, 0.21, 0.22, 0.23])
     figure = plot.dots(data, "x", order={("a", 10): "late", ("b", 1): "early"}, **how)
     assert below(figure) == ["late", "early"]
@@ -118,7 +118,7 @@ def test_any_column_can_stand_below_or_side_by_side():
     figure = plot.dots(data, "x", hue="n", hues={"end": "at the end", "early": "stopped"}, **how)
     assert legend(figure) == ["at the end", "stopped"] and below(figure) == ["a", "b"]
     figure = plot.dots(data, {"y": "the y", "x": "the x"}, where={"n": "end"}, x="metric", hue="condition", **how)
-    assert below(figure) == ["the\ny", "the\nx"] and legend(figure) == ["a", "b"]
+    assert below(figure) == ["the y", "the x"] and legend(figure) == ["a", "b"]
 
 
 def test_a_coordinate_may_have_any_name():
@@ -284,3 +284,20 @@ def test_guessing_is_within_the_figure():
     table = pd.DataFrame([("a", s, "m", 1.5) for s in range(2)], columns=["condition", "seed", "metric", "value"])
     fig = plot.dots(table, "m", title="", ylabel="", chance=3.0)
     assert fig.axes[0].get_ylim()[1] > 3
+
+
+def test_what_would_not_fit_on_a_phone_is_wrapped():
+    plot.use_style()
+    names = ["a long name of it", "b", "c", "d", "e", "f"]
+    t = table(conditions=names)
+    figure = plot.dots(t, {"x": "a label that takes room", "y": "another such label"}, title="w " * 40, ylabel="s")
+    assert all(len(line) <= 6 for line in below(figure)[0].split("\n")) and below(figure)[1] == "b"
+    assert all(len(line) <= plot.LETTERS for line in figure.axes[0].get_title(loc="left").split("\n"))
+    assert figure.legends[0]._ncols == 1
+    beside = plot.dots(t, {"x": "p", "y": "q"}, title="t", ylabel="s")
+    assert beside.legends[0]._ncols == 2 and beside.get_figheight() < figure.get_figheight()
+
+
+def test_the_ticks_of_whole_numbers_are_whole():
+    figure = plot.curves(table(along=[0, 1, 2, 3]), "x", "n", title="t", xlabel="n", ylabel="x")
+    assert all(float(t).is_integer() for t in figure.axes[0].get_xticks())
