@@ -175,9 +175,9 @@ def several(
     folder.mkdir(parents=True, exist_ok=True)
     kept, replies = {}, {}
     for number, (called, asked) in enumerate(models.items()):
-        small = rounded(asked.model)
+        small = deepcopy(asked.model).cpu().eval()  # a young model hesitates often: in 16 bits some answers differ
         file = folder / f"{name}-{number}.safetensors"
-        file.write_bytes(weights(small))
+        file.write_bytes(weights(small, whole=True))
         how = {"template": asked.template, "room": asked.room}
         kept[called] = {"file": file.name, "form": asked.form, **how, **shape(small)}
         replies[called] = said(small, tokenizer, prompts, **how)

@@ -13,6 +13,7 @@ shows. A mutation that leaves the finding "reproduced" or the control
 from __future__ import annotations
 
 import ast
+import builtins
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ import symtable
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -318,13 +320,16 @@ def needed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook without the cells that its last one does not need: figures, examples, tables to look at.
 
     A cell is needed if it binds a name that a needed cell reads, or on a line of its own calls or changes something by
-    such a name; a figure only for what it binds. Which of two cells binds a name last is not asked: both are kept.
+    such a name; a figure only for what it binds, and a call of what was imported changes nothing. Which of two cells
+    binds a name last is not asked: both are kept.
     """
     cells = [c for c in notebook.cells if c.cell_type == "code"]
     always = [bool({"parameters", "setup"} & set(tags(c))) for c in cells]
+    fixed = set(dir(builtins)).union(*(imported(c.source) for c, own in zip(cells, always, strict=True) if not own))
+    nothing = set(), set()
     uses = [
-        (set(), set()) if fixed else touched_and_read(c.source, calls=not images(c))
-        for c, fixed in zip(cells, always, strict=True)
+        nothing if own else touched_and_read(c.source, fixed, calls=not images(c))
+        for c, own in zip(cells, always, strict=True)
     ]
     kept, asked, before = {len(cells) - 1}, set(uses[-1][1]), set()
     while kept != before:
@@ -335,8 +340,17 @@ def needed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def touched_and_read(source: str, calls: bool = True) -> tuple[set[str], set[str]]:
-    """The names that a cell binds or by which it calls or changes something, and those that it reads."""
+def imported(source: str) -> set[str]:
+    return {s.get_name() for s in symtable.symtable(source, "a cell", "exec").get_symbols() if s.is_imported()}
+
+
+def touched_and_read(source: str, fixed: Collection[str] = (), calls: bool = True) -> tuple[set[str], set[str]]:
+    """The names that a cell binds or by which it calls or changes something, and those that it reads.
+
+    Args:
+        fixed: names whose call changes nothing.
+        calls: False leaves calls and changes out.
+    """
     whole = symtable.symtable(source, "a cell", "exec")
     mine = whole.get_symbols()
     touched = {s.get_name() for s in mine if s.is_assigned() or s.is_imported() or s.is_namespace()}
@@ -350,7 +364,7 @@ def touched_and_read(source: str, calls: bool = True) -> tuple[set[str], set[str
         for root in [line.value] if isinstance(line, ast.Expr) else getattr(line, "targets", ()):
             while isinstance(root, ast.Call | ast.Attribute | ast.Subscript):
                 root = root.func if isinstance(root, ast.Call) else root.value
-            if isinstance(root, ast.Name):
+            if isinstance(root, ast.Name) and root.id not in fixed:
                 touched.add(root.id)
     return touched, read
 

@@ -415,7 +415,7 @@ def test_scoreboard_filters_answer_the_keyboard(visit):
 
 
 # Everything in an output that can be moved, and the box in which something has to change then.
-CONTROLS = "article .cell_output :is(select, input, button):not(.copybtn, [disabled])"
+CONTROLS = "article .cell_output :is(select, input, button):not(.copybtn, .enlarge, [disabled])"
 STATE = """e => { const box = e.closest('.explorer') || e.closest('.cell_output');
   return [box.innerText, ...[...box.querySelectorAll('*')].map(x => x.hidden + x.getAttribute('style') + x.className
           + x.getAttribute('aria-label') + x.getAttribute('d'))].join('|') }"""
