@@ -56,6 +56,10 @@ class Chapter:
     def prose(self) -> str:
         return "\n\n".join(c.source for c in self.notebook.cells if c.cell_type == "markdown")
 
+    @property
+    def ledgers(self) -> list:
+        return [o["data"][MIME] for _, o in self.outputs if MIME in o.get("data", {})]
+
     def tagged(self, tag: str) -> list[tuple[int, NotebookNode]]:
         return [(n, c) for n, c in self.code if tag in tags(c)]
 
@@ -400,8 +404,7 @@ def summary(chapter):
         wanted = f"{LEAST_ALT} to {MOST_SUMMARY} are wanted"
         yield f"the summary (metadata alignlab.summary) has {len(said)} characters: {wanted}"
     try:
-        found = [o["data"][MIME] for _, o in chapter.outputs if MIME in o.get("data", {})]
-        reader.filled(said, [e for content in found for e in content.get("entries", ())], chapter.slug)
+        reader.filled(said, [e for content in chapter.ledgers for e in content.get("entries", ())], chapter.slug)
     except ValueError as error:
         yield str(error)
 
@@ -423,7 +426,7 @@ def verdict_cell(chapter):
 
 @rule
 def ledger(chapter):
-    found = [o["data"][MIME] for _, o in chapter.outputs if MIME in o.get("data", {})]
+    found = chapter.ledgers
     if chapter.kind == FINDING and len(found) != 1:
         yield f"{len(found)} outputs hold a ledger: exactly one is wanted, shown as the last value of a cell"
     for content in found:

@@ -6,8 +6,8 @@
 A mutation overrides a function in a copy of the library, such that one finding must vanish or one control must break;
 the chapter is run with that copy up to its ledger, with one seed instead of three, and of its conditions and cells only
 with those that the entry needs. What the ledger says is written into book/_data/mutants.csv, which the page "Robust?"
-shows. A mutation that leaves the finding "reproduced" or the control
-"held" is an error: then the ledger would have said so whatever had happened.
+shows. A mutation that leaves the finding "reproduced" or the control "held" is an error: then the ledger would have
+said so whatever had happened.
 """
 
 from __future__ import annotations

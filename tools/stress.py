@@ -105,8 +105,7 @@ def run(chapter: str, setting: str) -> bool:
     if setting in AS_COMMITTED:
         record(chapter, setting, entries(source))
         return True
-    here = torch.backends.cpu.get_cpu_capability()
-    if setting == "other-processor" and features(source) == here:
+    if setting == "other-processor" and features(source) == (here := torch.backends.cpu.get_cpu_capability()):
         print(f"{chapter} was committed from a run on such a processor ({here}): run this setting on another machine")
         return False
     values, environment = (SETTINGS | PROFILES)[setting]

@@ -43,23 +43,30 @@ def script(root: Path, name: str) -> str:
     return f"Live.files[{json.dumps(name)}] = {json.dumps(data | {'weights': weights}, ensure_ascii=False)};\n"
 
 
+def box(docname: str, name: str, beside: str, heads: list[str], rows: list[list[str]], **settings: object) -> str:
+    """The panel as it stands without scripts: the stored replies in a table, and what the scripts need to know.
+
+    Args:
+        beside: a class beside `live`, or "".
+        settings: are handed to the scripts as JSON; a text as it is.
+    """
+    settings = {"live": name, "folder": "../" * docname.count("/") + FOLDER + "/", **settings}
+    said = ((k, v if isinstance(v, str) else json.dumps(v)) for k, v in settings.items())
+    attributes = " ".join(f'data-{k}="{escape(v)}"' for k, v in said)
+    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    classes = f"live {beside}".strip()
+    return f'<div class="{classes}" {attributes}><div class="live-still">{table}</div></div>'
+
+
 def several(docname: str, name: str, data: dict) -> str:
-    """The models of one chapter, their stored replies in a table; letters without gaps are those of a cipher."""
+    """The models of one chapter; letters without gaps are those of a cipher."""
     chosen = range(SHOWN) if data["between"] else CIPHERS
-    heads = "".join(f'<th scope="col">{escape(h)}</th>' for h in ("Asked", *data["models"]))
-    rows = "".join(
-        f"<tr><td>{escape(data['prompts'][i])}</td>"
-        + "".join(f"<td>{escape(replies[i]['text'])}</td>" for replies in data["replies"].values())
-        + "</tr>"
-        for i in chosen
-    )
-    settings = {
-        "live": name, "folder": "../" * docname.count("/") + FOLDER + "/",
-        "kind": "words" if data["between"] else "cipher", "prompts": json.dumps(data["prompts"][:SHOWN]),
-    }  # fmt: skip
-    attributes = " ".join(f'data-{k}="{escape(v)}"' for k, v in settings.items())
-    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="live live-several" {attributes}><div class="live-still">{table}</div></div>'
+    rows = [[data["prompts"][i], *(replies[i]["text"] for replies in data["replies"].values())] for i in chosen]
+    kind = "words" if data["between"] else "cipher"
+    heads = ["Asked", *data["models"]]
+    return box(docname, name, "live-several", heads, rows, kind=kind, prompts=data["prompts"][:SHOWN])
 
 
 class Live(SphinxDirective):
@@ -78,23 +85,12 @@ class Live(SphinxDirective):
         if "between" in data:
             return [nodes.raw("", several(self.env.docname, name, data), format="html")]
         own = "rules" if "rules" in self.options else "base"
-        rows = "".join(
-            f"<tr><td>{escape(data['prompts'][i])}</td>"
-            + "".join(f"<td>{escape(data['replies'][role][i]['text'])}</td>" for role in (own, "aligned"))
-            + "</tr>"
-            for i in range(SHOWN)
-        )
-        heads = ("Question", "Base model" + (" with the rules" if own == "rules" else ""), "Aligned model")
-        head = "".join(f'<th scope="col">{h}</th>' for h in heads)
-        depth = self.env.docname.count("/")
-        settings = {
-            "live": name, "folder": "../" * depth + FOLDER + "/", "prompts": json.dumps(data["prompts"][:SHOWN]),
-            "rules": json.dumps(data["rules"] if own == "rules" else None),
-        }  # fmt: skip
-        attributes = " ".join(f'data-{k}="{escape(v)}"' for k, v in settings.items())
-        table = f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        box = f'<div class="live" {attributes}><div class="live-still">{table}</div></div>'
-        return [nodes.raw("", box, format="html")]
+        rows = [
+            [data["prompts"][i], *(data["replies"][role][i]["text"] for role in (own, "aligned"))] for i in range(SHOWN)
+        ]
+        heads = ["Question", "Base model" + (" with the rules" if own == "rules" else ""), "Aligned model"]
+        settings = {"prompts": data["prompts"][:SHOWN], "rules": data["rules"] if own == "rules" else None}
+        return [nodes.raw("", box(self.env.docname, name, "", heads, rows, **settings), format="html")]
 
 
 def write_scripts(app, exception) -> None:

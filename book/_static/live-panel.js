@@ -103,7 +103,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const took = performance.now() - started;
       box.dataset.speed = Math.round(steps / took * 1000);
       status.textContent = unknown.length
-        ? `No page that they read has the word ${unknown.map(w => `“${w}”`).join(", ")}: they see an unknown word there.`
+        ? Live.unread(unknown)
         : `${steps} tokens in ${Math.round(took)} ms, in this page.`;
       clearTimeout(speak);
       speak = setTimeout(() => { aloud.textContent = `Base model: ${said.base.textContent}. Aligned model: ${said.aligned.textContent}.`; }, 900);

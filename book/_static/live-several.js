@@ -51,17 +51,15 @@ document.addEventListener("DOMContentLoaded", () => {
       const by = Number(shift.value), hidden = moved(said, by), prompt = cipher ? `${String(by).padStart(2, "0")}${hidden}=` : said;
       const unknown = first.between ? [...new Set(said.split(/\s+/).filter(w => !first.ids.has(w)))] : [];
       const started = performance.now();
-      let tokens = 0;
       const rows = Object.entries(models).map(([name, model]) => {
-        const ids = model.reply(model.row(prompt, model.asked.template), { most: model.asked.room }), reply = model.decode(ids);
-        tokens += ids.length + prompt.length;
+        const reply = model.decode(model.reply(model.row(prompt, model.asked.template), { most: model.asked.room }));
         const found = model.asked.form === "steps" ? reply.split("00")[1] ?? "" : reply;
         const mark = cipher ? (found === said ? " ✓" : " ✗") : "";
         return make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { dataset: { model: name, reply }, textContent: `${found || "nothing"}${mark}` }));
       });
       answers.replaceChildren(make("caption", { textContent: cipher ? `What each makes of “${hidden}”, moved by ${by}` : "What each answers" }), make("tbody", {}, ...rows));
       status.textContent = unknown.length
-        ? `No page that they read has the word ${unknown.map(w => `“${w}”`).join(", ")}: they see an unknown word there.`
+        ? Live.unread(unknown)
         : cipher && (said.length < 4 || said.length > 6) ? "Their pages had words of 4 to 6 letters." : `${Math.round(performance.now() - started)} ms, in this page.`;
       clearTimeout(speak);
       speak = setTimeout(() => { aloud.textContent = rows.map(r => r.textContent).join(". "); }, 900);

@@ -260,6 +260,8 @@ Live.make = (tag, settings = {}, ...inside) => {
   return node;
 };
 
+Live.unread = words => `No page that they read has the word ${words.map(w => `“${w}”`).join(", ")}: they see an unknown word there.`;
+
 // What is stored of a name, from its script, which is fetched now.
 Live.fetched = (folder, name) => Live.files[name] ? Promise.resolve(Live.files[name]) : new Promise((done, failed) => {
   const src = `${folder}${name}.js`;
