@@ -191,15 +191,33 @@ def nothing_left_to_write(chapter):
             yield f"cell {number} is not written yet: {found[0]!r}"
 
 
+def box_of(source: str, title: str, css: str) -> re.Match | None:
+    opening = rf"^:::\{{admonition\}} {title}\n:class: {css}\n"
+    return re.search(opening + r"(.*?)^:::$", source, re.MULTILINE | re.DOTALL)
+
+
 @rule
 @for_findings
 def predict_first(chapter):
     head = chapter.notebook.cells[0].source if chapter.notebook.cells else ""
-    box = re.search(r"^:::\{admonition\} Predict first\n:class: predict\n(.*?)^:::$", head, re.MULTILINE | re.DOTALL)
+    box = box_of(head, "Predict first", "predict")
     if not box or not re.search(r"^1\. \S", box[1], re.MULTILINE):
         yield "below the title there is no box `Predict first` of the class `predict` with numbered questions"
     elif "**The claim.**" in head[: box.start()]:
         yield "the claim stands before the box `Predict first`, and gives its answers away"
+
+
+@rule
+@for_findings
+def predictions_are_answered(chapter):
+    cells = chapter.notebook.cells
+    verdict = next((n for n, _ in chapter.tagged("verdict")), len(cells))
+    below = "\n\n".join(c.source for c in cells[verdict:] if c.cell_type == "markdown")
+    asked = box_of(cells[0].source if cells else "", "Predict first", "predict")
+    answered = box_of(below, "Your predictions, answered", "answered")
+    wanted, given = (len(re.findall(r"^\d+\. \S", b[1], re.MULTILINE)) if b else 0 for b in (asked, answered))
+    if given != wanted:
+        yield f"below the verdicts {given} of {wanted} questions are answered, in a box `Your predictions, answered`"
 
 
 @rule

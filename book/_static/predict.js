@@ -1,15 +1,14 @@
-// A place for the reader's guess at each question of "Predict first": a slider where the answer is the height of a
-// figure, else a line of text. Guesses stay in this browser. They stand again in or below the figure that answers the
-// question and below the ledger, and are printed with the page.
+// A place for the reader's guess at each question of "Predict first": the choices that the question lists, a slider
+// where the answer is the height of a figure, else a line of text. Guesses stay in this browser. They stand again in or
+// below the figure that answers the question and above its answer below the ledger, and are printed with the page.
 document.addEventListener("DOMContentLoaded", () => {
   const questions = [...document.querySelectorAll(".admonition.predict ol > li")];
-  const ledger = document.querySelector("section#the-ledger");
-  if (!questions.length || !ledger) return;
+  const answers = [...document.querySelectorAll(".admonition.answered ol > li")];
+  if (!questions.length) return;
   const key = `guesses:${location.pathname.split("/").pop()}`;
   const read = () => { try { return JSON.parse(localStorage.getItem(key)) ?? {}; } catch { return {}; } };
   const make = (tag, settings) => Object.assign(document.createElement(tag), settings);
   let guesses = read();
-  const box = make("div", { className: "guesses" });
   const cells = (kind, i) => document.querySelectorAll(`.tag_${kind}-${i + 1}`);
 
   // A level across a figure, where its axis has it: the ticks say how heights are drawn. Shares, or marks out of ten.
@@ -32,42 +31,56 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   const show = () => {
-    const said = questions.map((q, i) => [q.dataset.asked, guesses[i]]).filter(([, guess]) => guess);
-    box.hidden = !said.length;
-    const list = document.createElement("dl");
-    for (const [asked, guess] of said)
-      list.append(make("dt", { textContent: asked }), make("dd", { textContent: guess }));
-    box.replaceChildren(make("p", { className: "guesses-title", textContent: "What you said before" }), list);
     for (const note of document.querySelectorAll(".you-said, .you-said-line")) note.remove();
     questions.forEach((_, i) => {
       if (!guesses[i]) return;
-      for (const cell of cells("answers", i)) {
-        const note = make("p", { className: "you-said", textContent: `You said to question ${i + 1}: ` });
-        note.append(make("em", { textContent: guesses[i] }));
-        (cell.querySelector("figcaption") ?? cell).append(note);
-      }
+      const note = begin => {
+        const said = make("p", { className: "you-said", textContent: begin });
+        said.append(make("em", { textContent: guesses[i] }));
+        return said;
+      };
+      for (const cell of cells("answers", i))
+        (cell.querySelector("figcaption") ?? cell).append(note(`You said to question ${i + 1}: `));
+      answers[i]?.prepend(note("You said: "));
       for (const cell of cells("drawn", i)) draw(cell, parseFloat(guesses[i]) / 100, guesses[i]);
     });
   };
+  const keep = (i, said) => {
+    guesses = { ...read(), ...guesses, [i]: said };
+    try { localStorage.setItem(key, JSON.stringify(guesses)); } catch { /* a private window: this page only */ }
+    show();
+  };
   questions.forEach((question, i) => {
-    question.dataset.asked = question.textContent.trim().replace(/\s+/g, " ");
+    const list = question.querySelector("ul");
+    const asked = [...question.childNodes].filter(n => n !== list).map(n => n.textContent).join(" ").trim().replace(/\s+/g, " ");
+    const name = `Your guess: ${asked}`;
+    if (list) {
+      list.classList.add("guess", "guess-choices");
+      list.setAttribute("role", "radiogroup");
+      list.setAttribute("aria-label", name);
+      for (const item of list.children) {
+        const said = item.textContent.trim(), label = make("label", {});
+        const input = make("input", { type: "radio", name: `guess-${i}`, value: said, checked: guesses[i] === said, autocomplete: "off" });
+        input.addEventListener("change", () => keep(i, said));
+        label.append(input, ...item.childNodes);
+        item.setAttribute("role", "none");
+        item.replaceChildren(label);
+      }
+      return;
+    }
     const label = make("label", { className: "guess", textContent: "Your guess " });
     const slider = cells("drawn", i).length > 0, out = make("output", { textContent: guesses[i] ?? "" });
     const input = make("input", slider
       ? { type: "range", min: 0, max: 100, value: parseFloat(guesses[i] ?? 50), autocomplete: "off" }
       : { type: "text", value: guesses[i] ?? "", autocomplete: "off" });
-    input.setAttribute("aria-label", `Your guess: ${question.dataset.asked}`);
+    input.setAttribute("aria-label", name);
     input.addEventListener("input", () => {
       const said = slider ? `${input.value}%` : input.value.trim();
       out.textContent = slider ? said : "";
-      guesses = { ...read(), ...guesses, [i]: said };
-      try { localStorage.setItem(key, JSON.stringify(guesses)); } catch { /* a private window: this page only */ }
-      show();
+      keep(i, said);
     });
     label.append(input, ...slider ? [out] : []);
     question.append(label);
   });
   show();
-  const verdicts = [...ledger.querySelectorAll("table.ledger")].pop();
-  (verdicts?.closest(".cell") ?? ledger.querySelector("h2")).after(box);
 });

@@ -55,7 +55,12 @@ HEAD = """# Things are so
 :::
 
 What was found {cite:p}`allenzhu2024p31`."""
-TAIL = """## Play
+TAIL = """:::{admonition} Your predictions, answered
+:class: answered
+1. Yes.
+:::
+
+## Play
 ## On a real model
 ## What the toy keeps and what it loses
 ## Exercises
@@ -228,6 +233,8 @@ BROKEN = [
     ("nothing_left_to_write", replace("Another.", "TODO: another"), "'TODO: another'"),
     ("predict_first", replace("Predict first", "Guess"), "no box `Predict first`"),
     ("predict_first", replace("1. Are", "Are"), "numbered questions"),
+    ("predictions_are_answered", replace("1. Yes", "Yes"), "0 of 1 questions are answered"),
+    ("predictions_are_answered", replace("1. Are things so?", "1. Are they?\n2. And why?"), "1 of 2 questions"),
     ("predict_first", replace("# Things are so\n", "# Things are so\n\n**The claim.** Yes.\n"), "its answers away"),
     ("sections", replace("## Play\n", ""), "Play"),
     ("sections", replace("real model", "model"), "On a real model"),

@@ -10,7 +10,9 @@ from tools.notebooks import entries, notebooks
 
 ASKED = {page for page, file in notebooks(ROOT).items() if ":class: predict" in file.read_text("utf-8")}
 CHAPTERS = [page for page, file in notebooks(ROOT).items() if page in ASKED and entries(file)]
-GUESS = ".admonition.predict li .guess input"
+QUESTION = ".admonition.predict ol > li"
+CHOOSING = next(page for page in CHAPTERS if page.endswith("/rot13"))
+TYPING = next(page for page in CHAPTERS if page.endswith("/three-rules"))
 
 
 # The height of the first guess's line, and those of the ticks of its figure as (value, height), from the screen.
@@ -23,28 +25,50 @@ HEIGHTS = """() => {
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
-def test_a_guess_is_kept_and_stands_below_the_ledger(visit, page):
+def test_a_guess_is_kept_and_stands_above_its_answer(visit, page):
+    """Every question has a place for a guess, and an answer below the ledger; what was said stands there, on paper too."""
     tab, trouble = visit(page)
-    asked = tab.locator(".admonition.predict ol > li").count()
-    assert asked == tab.locator(GUESS).count() >= 1 and tab.locator(".guesses").is_hidden()
-    slider = tab.locator(GUESS).last.get_attribute("type") == "range"
-    said = "37" if slider else "about half & <b>"
-    tab.locator(GUESS).last.fill(said)
+    asked = tab.locator(QUESTION)
+    fields = [asked.nth(i).locator(".guess input") for i in range(asked.count())]
+    answers = tab.locator("section#the-ledger .admonition.answered ol > li")
+    assert len(fields) == answers.count() >= 1 and tab.locator(".you-said").count() == 0
+    expected = []
+    for number, field in enumerate(fields):
+        kind = field.first.get_attribute("type")
+        assert field.count() == 1 or kind == "radio" and field.count() >= 3
+        if kind == "radio":
+            field.nth(number % field.count()).check()
+            expected.append(field.nth(number % field.count()).input_value())
+        else:
+            expected.append("37" if kind == "range" else f"{number} & <b>")
+            field.fill(expected[-1])
+            expected[-1] += "%" * (kind == "range")
     tab.reload()
-    assert tab.locator(GUESS).last.input_value() == said
-    box = tab.locator("section#the-ledger .guesses")
-    assert box.locator("dd").all_inner_texts() == ["37%" if slider else said]
-    assert len(box.locator("dt").inner_text()) > 10
-    assert box.bounding_box()["y"] > tab.locator("section#the-ledger table.ledger").last.bounding_box()["y"]
+    said = [a.locator(".you-said em").inner_text() for a in answers.all()]
+    assert said == expected
+    kept = tab.evaluate("[...document.querySelectorAll('.predict .guess input:is(:checked, :not([type=radio]))')].map(i => i.value)")
+    assert kept == [e.removesuffix("%") for e in expected]
+    assert answers.first.bounding_box()["y"] > tab.locator("table.ledger").last.bounding_box()["y"]
+    assert answers.locator("a[href^='#claim-']").count() >= 1, "no answer leads to its line"
     tab.emulate_media(media="print")
-    assert box.is_visible() and not trouble
+    assert answers.last.locator(".you-said").is_visible() and not trouble
 
 
 def test_guesses_of_two_chapters_are_kept_apart(visit):
-    tab, _ = visit(CHAPTERS[0])
-    tab.locator(GUESS).first.fill("12")
-    tab.goto(tab.url.replace(CHAPTERS[0], CHAPTERS[1]))
-    assert tab.locator(GUESS).first.input_value() != "12" and tab.locator(".guesses").is_hidden()
+    tab, _ = visit(TYPING)
+    tab.locator(".predict .guess input[type=text]").first.fill("12")
+    tab.goto(tab.url.replace(TYPING, CHOOSING))
+    assert tab.locator(".predict :checked").count() == 0 and tab.locator(".you-said").count() == 0
+
+
+def test_a_choice_is_made_by_keyboard(visit):
+    tab, _ = visit(CHOOSING)
+    choices = tab.get_by_role("radiogroup").first
+    choices.get_by_role("radio").first.focus()
+    tab.keyboard.press("Space")
+    tab.keyboard.press("ArrowDown")
+    assert choices.get_by_role("radio", checked=True).input_value() == choices.get_by_role("radio").nth(1).input_value()
+    assert tab.locator(".answered .you-said em").inner_text() == choices.get_by_role("radio").nth(1).input_value()
 
 
 @pytest.mark.parametrize("page", [page for page in CHAPTERS if '"drawn-' in notebooks(ROOT)[page].read_text("utf-8")])
@@ -63,10 +87,10 @@ def test_a_guess_is_drawn_into_its_figure_at_its_height(visit, page):
     assert tab.locator(".you-said-line").count() >= 1 and not trouble
 
 
-@pytest.mark.parametrize("mode", ["light", "dark"])
-def test_the_fields_are_accessible_on_a_phone(visit, mode):
-    tab, _ = visit(CHAPTERS[0], mode, PHONE)
-    tab.locator(GUESS).first.fill("12")
-    found = Axe().run(tab, context="article")
+@pytest.mark.parametrize("page, mode", [(CHOOSING, "light"), (TYPING, "dark")])
+def test_the_fields_are_accessible_on_a_phone(visit, page, mode):
+    tab, _ = visit(page, mode, PHONE)
+    tab.locator(".predict .guess input").last.click()
+    found = Axe().run(tab, context=".predict")
     assert not found.response["violations"], [(v["id"], v["nodes"][0]["html"]) for v in found.response["violations"]]
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
