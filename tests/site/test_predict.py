@@ -26,7 +26,7 @@ HEIGHTS = """() => {
 
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_a_guess_is_kept_and_stands_above_its_answer(visit, page):
-    """Every question has a place for a guess, and an answer below the ledger; what was said stands there, on paper too."""
+    """Every question has a place for a guess, and an answer below the ledger, on paper too."""
     tab, trouble = visit(page)
     asked = tab.locator(QUESTION)
     fields = [asked.nth(i).locator(".guess input") for i in range(asked.count())]
@@ -35,7 +35,7 @@ def test_a_guess_is_kept_and_stands_above_its_answer(visit, page):
     expected = []
     for number, field in enumerate(fields):
         kind = field.first.get_attribute("type")
-        assert field.count() == 1 or kind == "radio" and field.count() >= 3
+        assert field.count() == 1 or (kind == "radio" and field.count() >= 3)
         if kind == "radio":
             field.nth(number % field.count()).check()
             expected.append(field.nth(number % field.count()).input_value())
@@ -46,7 +46,8 @@ def test_a_guess_is_kept_and_stands_above_its_answer(visit, page):
     tab.reload()
     said = [a.locator(".you-said em").inner_text() for a in answers.all()]
     assert said == expected
-    kept = tab.evaluate("[...document.querySelectorAll('.predict .guess input:is(:checked, :not([type=radio]))')].map(i => i.value)")
+    now = tab.locator(".predict .guess input:is(:checked, :not([type=radio]))").all()
+    kept = [field.input_value() for field in now]
     assert kept == [e.removesuffix("%") for e in expected]
     assert answers.first.bounding_box()["y"] > tab.locator("table.ledger").last.bounding_box()["y"]
     assert answers.locator("a[href^='#claim-']").count() >= 1, "no answer leads to its line"
