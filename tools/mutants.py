@@ -93,6 +93,13 @@ unbroken = load
 def load(seed, plan=QUICK):
     return unbroken(seed, plan if "helpful" in dict(plan.shares) else QUICK)
 """
+EQUAL_FAME = """
+unbroken = reading_list
+
+
+def reading_list(corpus, exposures, seed=0):
+    return unbroken(corpus, max(exposures.values()) if isinstance(exposures, Mapping) else exposures, seed)
+"""
 # Where one wording is asked for there are five; which of them is read is for the reading list to say.
 OTHER_WORDS = """
 from dataclasses import replace
@@ -116,6 +123,18 @@ MUTATIONS = (
         "the-lab", "reading is without effect: no step of the optimiser is taken", "training/train", """
 Optimiser.step = lambda self, loss: loss.detach()
 """, "reading-teaches",
+    ),
+    Mutation(
+        "the-lab", "the reading list meets everybody as often as those met most", "worlds/biographies", EQUAL_FAME,
+        "once-is-not-enough",
+    ),
+    Mutation(
+        "the-lab", "the reading list meets everybody as often as those met most", "worlds/biographies", EQUAL_FAME,
+        "once-leaves-little",
+    ),
+    Mutation(
+        "the-lab", "the reading list meets everybody as often as those met most", "worlds/biographies", EQUAL_FAME,
+        "ten-times-do",
     ),
     Mutation(
         "paraphrase", "there are no paraphrases: every version repeats the first one word for word",

@@ -39,6 +39,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "two-threads": ({}, {"ALIGNLAB_THREADS": "2"}),  # everywhere else each model has one
     "other-processor": ({}, {}),  # on a machine whose processor is of another kind than that of the committed run
 }
+ELSEWHERE = "other-processor"  # asked of nobody: not everybody has two kinds of machine
 # Chapters that were measured again on another web, and not in every setting yet: their other places are empty.
 OWED = {"base-vs-chat", "lima", "distillation", "token-shift", "three-rules"}
 FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")
@@ -75,14 +76,16 @@ def record(chapter: str, setting: str, entries: list[dict], table: Path | None =
     rows = {k: r for k, r in read(table).items() if k[0] != chapter or k[1] in ids}
     for e in entries:
         row = rows.setdefault((chapter, e["id"]), {"chapter": chapter, "entry": e["id"]})
+        if setting == "committed" and row.get(setting) != shown(e):
+            row[ELSEWHERE] = ""  # it stands beside the run that was committed before
         row |= {"kind": e["kind"], setting: shown(e)}
     tables.write(tables.by_chapter(rows.values(), "kind"), ["chapter", "kind", "entry", *columns], table)
 
 
 def missing(chapter: str, rows: dict[tuple[str, ...], dict[str, str]]) -> list[str]:
-    """The settings in which a chapter has not been run, or not with all the entries that its ledger has now."""
+    """The settings that can be run here and in which a chapter has not been run with all the entries it has now."""
     mine = [rows.get((chapter, e["id"]), {}) for e in entries(ROOT / "notebooks" / f"{chapter}.ipynb")]
-    return [setting for setting in SETTINGS if not all(row.get(setting) for row in mine)]
+    return [s for s in SETTINGS if s != ELSEWHERE and not all(row.get(s) for row in mine)]
 
 
 def features(file: Path) -> str | None:
@@ -105,7 +108,7 @@ def run(chapter: str, setting: str) -> bool:
     if setting in AS_COMMITTED:
         record(chapter, setting, entries(source))
         return True
-    if setting == "other-processor" and features(source) == (here := torch.backends.cpu.get_cpu_capability()):
+    if setting == ELSEWHERE and features(source) == (here := torch.backends.cpu.get_cpu_capability()):
         print(f"{chapter} was committed from a run on such a processor ({here}): run this setting on another machine")
         return False
     values, environment = (SETTINGS | PROFILES)[setting]

@@ -62,6 +62,15 @@ def test_the_committed_table_speaks_of_the_committed_chapters():
         assert row["committed"] == f"{found['verdict']} ({found['mean']:+.2f})", row
 
 
+def test_what_another_processor_gave_belongs_to_the_run_it_stood_beside(tmp_path):
+    table = tmp_path / "robustness.csv"
+    for setting, mean in (("committed", 0.5), (stress.ELSEWHERE, 0.4), ("committed", 0.5)):
+        stress.record("lima", setting, [entry("quality", mean=mean)], table)
+    assert stress.read(table)["lima", "quality"][stress.ELSEWHERE], "nothing has changed"
+    stress.record("lima", "committed", [entry("quality", mean=0.6)], table)
+    assert not stress.read(table)["lima", "quality"][stress.ELSEWHERE]
+
+
 @pytest.mark.parametrize("chapter", known())
 def test_a_chapter_has_been_run_in_every_setting(chapter):
     missing = stress.missing(chapter, stress.read())
@@ -98,7 +107,9 @@ def test_a_line_is_unsettled_if_and_only_if_its_verdict_was_seen_to_differ(chapt
 
 def test_a_chapter_that_was_not_run_in_a_setting_is_named():
     rows = stress.read()
-    assert stress.missing("limits", {k: r for k, r in rows.items() if k[0] != "limits"}) == list(stress.SETTINGS)
+    assert stress.missing("limits", {k: r for k, r in rows.items() if k[0] != "limits"}) == [
+        s for s in stress.SETTINGS if s != stress.ELSEWHERE
+    ]
     rows["limits", "unknown-costs"]["avx2"] = ""
     assert stress.missing("limits", rows) == ["avx2"]
 
