@@ -34,7 +34,7 @@ def altered(tmp_path, old, new) -> Path:
 @pytest.mark.parametrize(
     ("old", "new", "same"),
     [
-        ("often_read, often_unread", "# a remark\noften_read, often_unread", True),
+        ("GROUPS = {", "# a remark\nGROUPS = {", True),
         ("plt.show()", "plt.title('Another title')\nplt.show()", True),
         ("margin=0.7", "margin=0.6", False),
         ("batch=8", "batch=9", False),
