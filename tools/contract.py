@@ -225,7 +225,6 @@ def predictions_are_answered(chapter):
 def sections(chapter):
     for words, what in (
         (r"\bplay\b", "Play: a widget over the trained models"),
-        ("real model", "On a real model"),
         ("toy keeps", "What the toy keeps and what it loses"),
     ):
         if not heading(chapter, words):

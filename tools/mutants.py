@@ -133,10 +133,6 @@ Optimiser.step = lambda self, loss: loss.detach()
         "once-leaves-little",
     ),
     Mutation(
-        "the-lab", "the reading list meets everybody as often as those met most", "worlds/biographies", EQUAL_FAME,
-        "ten-times-do",
-    ),
-    Mutation(
         "paraphrase", "there are no paraphrases: every version repeats the first one word for word",
         "worlds/biographies", """
 from dataclasses import replace

@@ -61,7 +61,6 @@ TAIL = """:::{admonition} Your predictions, answered
 :::
 
 ## Play
-## On a real model
 ## What the toy keeps and what it loses
 ## Exercises
 
@@ -237,7 +236,6 @@ BROKEN = [
     ("predictions_are_answered", replace("1. Are things so?", "1. Are they?\n2. And why?"), "1 of 2 questions"),
     ("predict_first", replace("# Things are so\n", "# Things are so\n\n**The claim.** Yes.\n"), "its answers away"),
     ("sections", replace("## Play\n", ""), "Play"),
-    ("sections", replace("real model", "model"), "On a real model"),
     ("parameters_cell", tag(1), "0 cells are tagged `parameters`"),
     ("parameters_cell", replace("SEED = 0", "SEED = 7"), "SEED = 0"),
     ("parameters_cell", replace('PROFILE = "quick"', 'PROFILE = "full"'), "PROFILE = 'quick'"),
