@@ -35,7 +35,7 @@ def altered(tmp_path, old, new) -> Path:
     ("old", "new", "same"),
     [
         ("GROUPS = {", "# a remark\nGROUPS = {", True),
-        ("plt.show()", "plt.title('Another title')\nplt.show()", True),
+        ("chance=1 / 40)\nplt.show()", "chance=1 / 40)\nplt.title('Another title')\nplt.show()", True),
         ("margin=0.7", "margin=0.6", False),
         ("batch=8", "batch=9", False),
     ],
