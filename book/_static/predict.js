@@ -15,7 +15,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const draw = (cell, share, said) => {
     const svg = cell.querySelector("svg.plot"), axis = svg?.querySelector('[id$="matplotlib.axis_2"]');
     const ticks = [...axis?.querySelectorAll('[id*="ytick"]') ?? []].map(t => [parseFloat(t.textContent), parseFloat(t.querySelector("use").getAttribute("y"))]);
-    if (ticks.length < 2) return;
+    if (ticks.length < 2 || Number.isNaN(share)) return; // words, kept from when the question asked for them
     const [low, high] = [ticks[0], ticks[ticks.length - 1]], ground = svg.querySelector('[id$="-patch_2"]').getBBox();
     const value = share * (high[0] > 2 ? 10 : 1), y = low[1] + (value - low[0]) / (high[0] - low[0]) * (high[1] - low[1]);
     const part = (tag, settings) => {
