@@ -34,6 +34,27 @@ document.addEventListener("DOMContentLoaded", () => {
     figure.querySelector("figcaption").append(button);
   }
 
+  // What the search finds is opened at the first section that has all the words: the index knows pages only.
+  const results = document.getElementById("search-results");
+  const words = (new URLSearchParams(location.search).get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+  const has = node => words.every(word => node.textContent.toLowerCase().includes(word));
+  const narrow = async link => {
+    const page = new DOMParser().parseFromString(await (await fetch(link.href)).text(), "text/html");
+    let found = page.querySelector("article section[id]"); // the page itself
+    for (let next = found; next; next = [...next.querySelectorAll("section[id]")].find(has)) found = next;
+    const title = found?.querySelector("h2, h3, h4");
+    if (!found?.parentElement.closest("section") || !title) return;
+    link.hash = found.id;
+    link.append(` › ${title.textContent.replace(/#$/, "").trim()}`);
+  };
+  if (results && location.protocol !== "file:") // a page from a folder cannot read another one
+    new MutationObserver(changes => {
+      for (const item of changes.flatMap(change => [...change.addedNodes])) {
+        const link = item.tagName === "LI" ? item.querySelector("a[href]") : null;
+        if (link && !link.hash) narrow(link);
+      }
+    }).observe(results, { childList: true, subtree: true });
+
   // On paper every solution is open.
   const solutions = [...document.querySelectorAll("details.solution")];
   let folded = [];

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 
 
@@ -21,6 +23,19 @@ def test_a_word_leads_to_its_pages(visit, query, page):
     found = [a.get_attribute("href") for a in tab.locator("#search-results li a").all()]
     assert any(page in href for href in found), found
     assert not trouble
+
+
+@pytest.mark.parametrize("query", ["留出", "weight decay"])
+def test_what_is_found_leads_to_a_section_that_has_it(visit, query):
+    tab, trouble = visit("search")
+    tab.goto(f"{tab.url.partition('?')[0]}?q={query}")
+    link = tab.locator("#search-results li a[href*='#']").first
+    link.wait_for()
+    assert " › " in link.inner_text()
+    link.click()
+    tab.wait_for_load_state()
+    there = tab.locator(f"section[id='{unquote(tab.url.partition('#')[2])}']")
+    assert all(word in there.inner_text().lower() for word in query.split()) and not trouble
 
 
 def test_what_nobody_wrote_is_not_found(visit):
