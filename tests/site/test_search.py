@@ -43,3 +43,14 @@ def test_what_nobody_wrote_is_not_found(visit):
     tab.goto(f"{tab.url.partition('?')[0]}?q=龙虾")
     tab.wait_for_timeout(1500)
     assert tab.locator("#search-results li a").count() == 0
+
+
+@pytest.mark.parametrize("page", ["search", "book/index"])
+def test_the_lens_covers_no_letter(visit, page):
+    """On the page of the search, and in the dialog that the keys open elsewhere."""
+    tab, _ = visit(page)
+    tab.keyboard.press("Control+K")
+    form = tab.locator("form.bd-search:visible").first
+    form.wait_for()
+    lens, field = (form.locator(part).bounding_box() for part in (".fa-magnifying-glass", "input"))
+    assert lens["x"] + lens["width"] <= field["x"]
