@@ -211,7 +211,7 @@ def predict_first(chapter):
 @for_findings
 def predictions_are_answered(chapter):
     cells = chapter.notebook.cells
-    verdict = next((n for n, _ in chapter.tagged("verdict")), len(cells))
+    verdict = next((i for i, c in enumerate(cells) if "verdict" in tags(c)), len(cells))
     below = "\n\n".join(c.source for c in cells[verdict:] if c.cell_type == "markdown")
     asked = box_of(cells[0].source if cells else "", "Predict first", "predict")
     answered = box_of(below, "Your predictions, answered", "answered")

@@ -29,6 +29,7 @@ from .notebooks import MIME, ROOT, entries, shown
 
 TABLE = tables.DATA / "robustness.csv"
 FOLDER = ROOT / "_build" / "stress"
+ELSEWHERE = "other-processor"  # asked of nobody: not everybody has two kinds of machine
 # A setting: what is injected into the parameters cell, and what is set in the environment.
 SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "committed": ({}, {}),  # read from the committed notebook, not run
@@ -37,9 +38,8 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "no-vectors": ({}, {"ATEN_CPU_CAPABILITY": "default"}),  # torch without the processor's vector instructions
     "avx2": ({}, {"ATEN_CPU_CAPABILITY": "avx2"}),
     "two-threads": ({}, {"ALIGNLAB_THREADS": "2"}),  # everywhere else each model has one
-    "other-processor": ({}, {}),  # on a machine whose processor is of another kind than that of the committed run
+    ELSEWHERE: ({}, {}),  # on a machine whose processor is of another kind than that of the committed run
 }
-ELSEWHERE = "other-processor"  # asked of nobody: not everybody has two kinds of machine
 # Chapters that were measured again on another web, and not in every setting yet: their other places are empty.
 OWED = {"base-vs-chat", "lima", "distillation", "token-shift", "three-rules"}
 FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")

@@ -207,6 +207,12 @@ def without_the_package(chapter):
     nth(chapter, 4).update(source="found = real.load(real.PACKAGED)", outputs=[said])
 
 
+def answered_above(chapter):
+    """The answers stand before the verdicts."""
+    cells = chapter.notebook.cells
+    cells.insert(len(cells) - 2, cells.pop())
+
+
 def short_summary(chapter):
     head = chapter.notebook.cells[0]
     head.source = re.sub("这是.*?错了。", "短。短。", head.source, flags=re.DOTALL)
@@ -232,6 +238,7 @@ BROKEN = [
     ("nothing_left_to_write", replace("Another.", "TODO: another"), "'TODO: another'"),
     ("predict_first", replace("Predict first", "Guess"), "no box `Predict first`"),
     ("predict_first", replace("1. Are", "Are"), "numbered questions"),
+    ("predictions_are_answered", answered_above, "0 of 1 questions are answered"),
     ("predictions_are_answered", replace("1. Yes", "Yes"), "0 of 1 questions are answered"),
     ("predictions_are_answered", replace("1. Are things so?", "1. Are they?\n2. And why?"), "1 of 2 questions"),
     ("predict_first", replace("# Things are so\n", "# Things are so\n\n**The claim.** Yes.\n"), "its answers away"),
