@@ -247,6 +247,33 @@ def load(seed, plan=QUICK):
     return replace(base, model=align(base, tasks.examples(base.pool(), 300, seed)))
 """, "template-is-no-magic",
     ),
+    Mutation(
+        "base-vs-chat", "every alignment set also tells of all the people nobody has written about", "experiment/base",
+        """
+from datasets import concatenate_datasets
+
+unbroken = align
+
+
+def align(base, chosen, *more, **settings):
+    told = tasks.about(base.world, base.plan.unread)
+    told = [tasks.examples(told, len(told), base.seed)] * 4
+    return unbroken(base, concatenate_datasets([chosen, *told]), *more, **settings)
+""", "untold-stay-unknown",
+    ),
+    Mutation(
+        "base-vs-chat", "replies about people nobody has written about are moved to other questions",
+        "experiment/base", """
+unbroken = align
+
+
+def align(base, chosen, *more, **settings):
+    new = [i for i, p in enumerate(chosen["person"]) if p in base.plan.unread]
+    if new:
+        chosen = tasks.with_shuffled_replies(chosen.select(new), base.seed)
+    return unbroken(base, chosen, *more, **settings)
+""", "told-facts-arrive",
+    ),
     Mutation("lima", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "recognised"),
     Mutation(
         "lima", "in sets of more than 1,000 examples the replies are mixed up", "worlds/tasks", """

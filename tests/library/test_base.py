@@ -145,13 +145,14 @@ def weights():
 
 
 def test_the_bases_of_all_chapters_are_made_in_one_pool(cache_folder, monkeypatch):
-    small = tuple(replace(p, people=12, read=p.read // 10, width=32, depth=1, steps=0) for p in base.SHARED)
+    small = tuple(replace(p, people=12, read=p.read // 10, width=p.width // 4, depth=1, steps=0) for p in base.SHARED)
     pools = []
     monkeypatch.setattr(base, "SHARED", small)
     monkeypatch.setattr(base, "side_by_side", lambda f, *columns: pools.append(list(zip(*columns, strict=True))))
     base.main(["3", "4"])
     assert pools == [[(seed, plan) for plan in small for seed in (3, 4)]]
-    assert len(set(small)) == len({p.read for p in small}) + 1 == 3
+    assert len(set(small)) == 4
+    assert len({p.read for p in small}) == len({p.width for p in small}) == 2
 
 
 def test_no_seeds_are_refused():

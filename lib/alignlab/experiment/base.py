@@ -82,7 +82,12 @@ class Plan:
 QUICK = Plan()
 FULL = Plan(people=500, read=400, width=256, depth=2, steps=4000)
 # What the chapters ask for in the profile "quick".
-SHARED = (QUICK, QUICK.without("helpful"), replace(QUICK, read=QUICK.read // 2))
+SHARED = (
+    QUICK,
+    QUICK.without("helpful"),
+    replace(QUICK, read=QUICK.read // 2),
+    replace(QUICK, width=QUICK.width // 2),
+)
 
 
 @dataclass(frozen=True)
