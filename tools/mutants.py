@@ -93,6 +93,19 @@ unbroken = load
 def load(seed, plan=QUICK):
     return unbroken(seed, plan if "helpful" in dict(plan.shares) else QUICK)
 """
+NOT_SHUFFLED = "replies that should be shuffled are not"
+KEPT_IN_PLACE = """
+def with_shuffled_replies(chosen, seed=0):
+    return chosen
+"""
+NOT_BEGUN = "nothing is put into a model's mouth"
+MOUTH_LEFT_EMPTY = """
+unbroken = generate
+
+
+def generate(model, tokenizer, prompts, *, prefill=None, **how):
+    return unbroken(model, tokenizer, prompts, **how)
+"""
 EQUAL_FAME = """
 unbroken = reading_list
 
@@ -179,6 +192,18 @@ def ranks(logits, ids):
     return unbroken(logits.roll(1, 0), ids)
 """, "few",
     ),
+    Mutation("token-shift", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "word-for-word"),
+    Mutation(
+        "token-shift", "whatever stands before a question, the base reads the bare question", "measure/shift", """
+unbroken = token_shift
+
+
+def token_shift(*asked, base_prompts=None, **how):
+    return unbroken(*asked, **how)
+""", "format-decides",
+    ),
+    Mutation("token-shift", NOT_BEGUN, "models/answer", MOUTH_LEFT_EMPTY, "a-few-words-suffice"),
+    Mutation("token-shift", NOT_BEGUN, "models/answer", MOUTH_LEFT_EMPTY, "one-word-undoes"),
     Mutation(
         "three-rules", "the rule for words has no effect", "models/rules", """
 TokenBias.__call__ = lambda self, input_ids, scores: scores
@@ -222,12 +247,7 @@ def shares(power=0.6, never=(12,)):
     return unbroken(max(power, 0.6), never)
 """, "even-web-no-gap",
     ),
-    Mutation(
-        "base-vs-chat", "replies that should be shuffled are not", "worlds/tasks", """
-def with_shuffled_replies(chosen, seed=0):
-    return chosen
-""", "shuffled-are-not-right",
-    ),
+    Mutation("base-vs-chat", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "shuffled-are-not-right"),
     Mutation(
         "base-vs-chat", "alignment goes at a hundred times the rate", "experiment/base", """
 unbroken = align
@@ -306,6 +326,7 @@ def generate(model, tokenizer, prompts, **how):
     return unbroken(model, tokenizer, prompts, **how)
 """, "any-words-will-not-do",
     ),
+    Mutation("token-shift", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "wrong-twin-is-seen"),
     Mutation("three-rules", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-unlock"),
     Mutation(
         "three-rules", "the random words are the chosen ones", "models/rules", """

@@ -105,6 +105,22 @@ def test_the_bases_format_is_its_own(taught, tokenizer):
     assert by_default["p_aligned"].equals(plain["p_aligned"]) and not by_default["p_base"].equals(plain["p_base"])
 
 
+def test_the_base_may_read_the_reply_behind_another_prompt(taught, tokenizer):
+    prompts = taught.pairs["prompt"][:3]
+    said = generate(taught.model, tokenizer, prompts, max_new_tokens=9)
+    behind = [f"{p} {taught.pairs['response'][0]} {p}" for p in prompts]
+    table = shift.token_shift(
+        taught.base, taught.model, tokenizer, prompts, said, base_template=False, base_prompts=behind
+    )
+    alone = shift.token_shift(taught.base, taught.base, tokenizer, behind, said, template=False)
+    assert table["p_base"].to_numpy() == pytest.approx(alone["p_base"].to_numpy(), rel=1e-4)
+    here = shift.token_shift(taught.base, taught.model, tokenizer, prompts, said, base_template=False)
+    assert table["p_aligned"].to_numpy() == pytest.approx(here["p_aligned"].to_numpy(), rel=1e-4)
+    assert not table["p_base"].equals(here["p_base"])
+    with pytest.raises(ValueError, match="2 base prompts to 3 prompts"):
+        shift.token_shift(taught.base, taught.model, tokenizer, prompts, said, base_prompts=behind[:2])
+
+
 def frame(*ranks: list[int]) -> pd.DataFrame:
     rows = [
         {"reply": i, "position": k, "rank": r, "kl": float(r)} for i, own in enumerate(ranks) for k, r in enumerate(own)

@@ -49,6 +49,7 @@ def token_shift(
     *,
     template: bool = True,
     base_template: bool | None = None,
+    base_prompts: Sequence[str] | None = None,
     max_new_tokens: int = 44,
     batch: int = 32,
 ) -> pd.DataFrame:
@@ -59,6 +60,8 @@ def token_shift(
             greedily, up to `max_new_tokens`.
         template: the aligned model is asked in the chat template.
         base_template: the base too; default: as the aligned model.
+        base_prompts: what stands before the replies for the base, one text per prompt, e.g. the same question behind
+            others and their answers; default: `prompts`.
 
     Returns:
         One row per token: `reply` (its number), `position` (0 for the first token), `token`, `rank` and `kind` under
@@ -66,7 +69,8 @@ def token_shift(
         place, sum over tokens of p_aligned log(p_aligned / p_base), in nats), `instead` (the base's first choice).
 
     Raises:
-        ValueError: no prompts, an empty one, an empty reply, not one reply per prompt, or two different vocabularies.
+        ValueError: no prompts, an empty one, an empty reply, not one reply or base prompt per prompt, or two different
+            vocabularies.
     """
     _same_vocabulary(base, aligned, tokenizer)
     if not prompts:
@@ -78,8 +82,14 @@ def token_shift(
     for i, r in enumerate(replies):
         if not r.tokens:
             raise ValueError(f"reply {i} is empty (prompt {prompts[i]!r}): there is no token to rank")
+    read_by_base = prompts if base_prompts is None else base_prompts
+    if len(read_by_base) != len(prompts):
+        raise ValueError(f"there are {len(read_by_base)} base prompts to {len(prompts)} prompts: pass one per prompt")
     base_template = template if base_template is None else base_template
-    sides = [(m, _rows(tokenizer, prompts, replies, t)) for m, t in ((base, base_template), (aligned, template))]
+    sides = [
+        (base, _rows(tokenizer, read_by_base, replies, base_template)),
+        (aligned, _rows(tokenizer, prompts, replies, template)),
+    ]
     lengths = [len(r.tokens) for r in replies]
     columns = {name: np.zeros(sum(lengths)) for name in ("p_base", "p_aligned", "kl")}
     rank, instead = (np.zeros(sum(lengths), dtype=np.int64) for _ in range(2))
