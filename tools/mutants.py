@@ -210,6 +210,42 @@ TokenBias.__call__ = lambda self, input_ids, scores: scores
 """, "rules-answer",
     ),
     Mutation(
+        "three-rules", "the rule for the end has no effect", "models/rules", """
+EndRamp.__call__ = lambda self, input_ids, scores: scores
+""", "end-needed",
+    ),
+    Mutation(
+        "three-rules", "the penalty on repetition has no effect", "models/rules", """
+SeenPenalty.__call__ = lambda self, input_ids, scores: scores
+""", "seen-ends-repeats",
+    ),
+    Mutation(
+        "three-rules", "the replies that are shown say nothing", "worlds/tasks", """
+unbroken = examples
+
+
+def examples(asked, n, *more, **settings):
+    chosen = unbroken(asked, n, *more, **settings)
+    return _with_responses(chosen, ["no idea ."] * len(chosen))
+""", "replies-alone",
+    ),
+    Mutation(
+        "three-rules", "alignment is without effect: fine-tuning takes no step", "experiment/base", """
+def align(base, chosen, *more, **settings):
+    return deepcopy(base.model)
+""", "one-fact-answers",
+    ),
+    Mutation(
+        "three-rules", "the base has read nothing", "experiment/base", """
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    base = unbroken(seed, plan)
+    return replace(base, model=make_model(base.tokenizer, plan.width, plan.depth, seed=seed).to(best_device()))
+""", "right-is-likelier",
+    ),
+    Mutation(
         "limits", "the four categories are dealt out at random", "measure/categories", """
 unbroken = classify
 
@@ -328,6 +364,11 @@ def generate(model, tokenizer, prompts, **how):
     ),
     Mutation("token-shift", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "wrong-twin-is-seen"),
     Mutation("three-rules", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-unlock"),
+    Mutation(
+        "three-rules", "people of whom nobody has written are people of the encyclopaedia", "experiment/base", """
+Plan.unread = Plan.held_out
+""", "unread-is-a-guess",
+    ),
     Mutation(
         "three-rules", "the random words are the chosen ones", "models/rules", """
 def permuted(rules, tokenizer, seed=0):

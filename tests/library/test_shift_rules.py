@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -176,6 +177,24 @@ def test_words_are_changed_everywhere_and_by_their_own_bias():
 def test_what_was_said_is_charged_once():
     said = torch.tensor([[1, 1, 1], [0, 3, 1]])
     assert SeenPenalty(1.5)(said, torch.zeros(2, 4)).tolist() == [[0, -1.5, 0, 0], [-1.5, -1.5, 0, -1.5]]
+
+
+def test_what_the_prompt_says_may_be_free():
+    said = torch.tensor([[3, 1, 1], [0, 3, 2]])  # two tokens of prompt, the first of the second row is padding
+    paper = [[0, -1.5, 0, -1.5], [0, 0, -1.5, -1.5]]
+    assert SeenPenalty(1.5, pad_token_id=0)(said, torch.zeros(2, 4)).tolist() == paper
+    of_the_reply = SeenPenalty(1.5, pad_token_id=0, start=2)
+    assert of_the_reply(said, torch.zeros(2, 4)).tolist() == [[0, -1.5, 0, 0], [0, 0, -1.5, 0]]
+    assert of_the_reply(said[:, :2], torch.zeros(2, 4)).tolist() == [[0] * 4] * 2  # nothing has been said yet
+    with pytest.raises(ValueError, match="start"):
+        SeenPenalty(1.5, start=-1)
+
+
+def test_rules_count_the_prompt_unless_they_say_otherwise(tokenizer):
+    three = Rules(end=15, words={"was": -5.0}, seen=1.5)
+    free = replace(three, prompt=False)
+    assert [rules.processors(r, tokenizer)(7)[1].start for r in (three, free)] == [0, 7]
+    assert free.only("seen").prompt is free.scaled(2).prompt is rules.permuted(free, tokenizer).prompt is False
 
 
 @pytest.mark.parametrize("bad", ["much", None, True, [1.0]])

@@ -228,3 +228,34 @@ def test_shuffled_replies_are_the_same_replies_and_nobody_keeps_their_own(people
 def test_bad_input_is_refused_with_value_and_remedy(people, call, message):
     with pytest.raises(ValueError, match=message):
         call(people)
+
+
+# ---- foils
+
+
+def test_foils_are_about_the_same_and_differ_from_the_right_response_where_they_say():
+    world = make_world(20, ("city", "subject", "company", "instrument"), seed=3)
+    asked = tasks.about(world, range(4), tasks.KNOWN_SKILLS, ["kmp", "bcdf"], wordings=(0,))
+    for chosen in (asked, tasks.examples(asked, len(asked))):
+        rng = np.random.default_rng(0)
+        for task in chosen.to_list():
+            foil, words = tasks.foils(world, task, rng), task["response"].split()
+            value = foil["value"].split()
+            assert len(value) == len(words) and sum(a != b for a, b in zip(value, words, strict=True)) in range(1, 9)
+            assert f" {task['answer']} ." not in foil["value"]
+            if task["person"] >= 0:
+                [(new, old)] = [(a, b) for a, b in zip(value, words, strict=True) if a != b]
+                assert old == task["answer"] and new in world.values[task["family"]]
+                assert world.people[task["person"]].name in foil["question"]
+                assert task["answer"] not in foil["question"]
+            assert foil["question"] not in (task["response"], foil["value"])
+            assert foil["question"].split(" ! ")[0] == task["response"].split(" ! ")[0] or " ! " not in task["response"]
+
+
+def test_foils_of_a_string_are_the_answers_to_its_neighbour_and_to_the_next_skill():
+    world = make_world(8, ("city",), seed=0)
+    [task] = tasks.about(world, (), ("first",), ["kmp"], wordings=(0,)).to_list()
+    assert tasks.foils(world, task, np.random.default_rng(0)) == {
+        "value": "the first letter of k m p is m . it has three letters .",
+        "question": "the last letter of k m p is p . it has three letters .",
+    }

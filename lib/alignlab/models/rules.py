@@ -2,13 +2,13 @@
 
 end     the longer the reply, the likelier its end: a bonus for `<eos>` that grows with every token
 words   a handful of tokens are made likelier or less likely, everywhere
-seen    what has been said, in the prompt or in the reply, becomes less likely
+seen    what has been said, in the prompt or in the reply, becomes less likely; or in the reply alone, which is ours
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
@@ -66,15 +66,19 @@ class SeenPenalty(LogitsProcessor):
 
     Args:
         pad_token_id: what stands in front of shorter prompts, if anything: padding has not been said.
+        start: the number of tokens in front of what counts as said. 0 counts the prompt, as the paper does; where the
+            reply begins, its own tokens alone.
     """
 
-    def __init__(self, strength: float, pad_token_id: int | None = None):
+    def __init__(self, strength: float, pad_token_id: int | None = None, start: int = 0):
         self.strength = check.number("strength of the seen rule", strength)
         self.pad_token_id = pad_token_id
+        self.start = check.integer("start", start, at_least=0)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """input_ids (B, T), scores (B, V)."""
-        said = torch.ones_like(input_ids)  # (B, T)
+        input_ids = input_ids[:, self.start :]  # (B, T - start)
+        said = torch.ones_like(input_ids)
         if self.pad_token_id is not None:  # the same token may stand behind the padding too, and is said there
             said = (input_ids != self.pad_token_id).cumsum(1).clamp(max=1)
         seen = torch.zeros_like(scores).scatter_add_(1, input_ids, said.to(scores.dtype))
@@ -89,6 +93,7 @@ class Rules:
     words: Mapping[str, float] = field(default_factory=dict)  # token -> what is added to its logit
     seen: float = 0.0  # subtracted from the logits of tokens that were said
     length: int = 30  # tokens over which the end rule rises; ours are replies of 15 to 25 tokens
+    prompt: bool = True  # the seen rule counts the prompt's tokens too, as in the paper; False: the reply's alone
 
     def __post_init__(self):
         check.number("strength of the end rule", self.end)
@@ -101,16 +106,12 @@ class Rules:
         """The same rules, but all that are not in `names` ("end", "words", "seen") are left out."""
         for name in names:
             check.one_of("rule", name, NAMES)
-        return Rules(
-            self.end if "end" in names else 0.0,
-            self.words if "words" in names else {},
-            self.seen if "seen" in names else 0.0,
-            self.length,
-        )
+        left_out = {"end": 0.0, "words": {}, "seen": 0.0}
+        return replace(self, **{name: none for name, none in left_out.items() if name not in names})
 
     def scaled(self, words: float) -> Rules:
         """The same rules with all biases multiplied by `words`."""
-        return Rules(self.end, {w: b * words for w, b in self.words.items()}, self.seen, self.length)
+        return replace(self, words={w: b * words for w, b in self.words.items()})
 
 
 NAMES = ("end", "words", "seen")
@@ -133,7 +134,7 @@ def processors(rules: Rules, tokenizer: PreTrainedTokenizerBase) -> Callable[[in
         if biases:
             made.append(TokenBias(biases))
         if rules.seen:
-            made.append(SeenPenalty(rules.seen, tokenizer.pad_token_id))
+            made.append(SeenPenalty(rules.seen, tokenizer.pad_token_id, 0 if rules.prompt else start))
         if rules.end:
             made.append(EndRamp(tokenizer.eos_token_id, start, rules.end, rules.length))
         return made
@@ -147,6 +148,4 @@ def permuted(rules: Rules, tokenizer: PreTrainedTokenizerBase, seed: int = 0) ->
     if len(others) < len(rules.words):
         raise ValueError(f"there are {len(rules.words)} biases, and only {len(others)} other tokens to move them to")
     drawn = check.rng(seed, "rules.permuted").choice(len(others), size=len(rules.words), replace=False)
-    return Rules(
-        rules.end, {others[i]: b for i, b in zip(drawn, rules.words.values(), strict=True)}, rules.seen, rules.length
-    )
+    return replace(rules, words={others[i]: b for i, b in zip(drawn, rules.words.values(), strict=True)})
