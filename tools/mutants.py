@@ -205,9 +205,14 @@ def token_shift(*asked, base_prompts=None, **how):
     Mutation("token-shift", NOT_BEGUN, "models/answer", MOUTH_LEFT_EMPTY, "a-few-words-suffice"),
     Mutation("token-shift", NOT_BEGUN, "models/answer", MOUTH_LEFT_EMPTY, "one-word-undoes"),
     Mutation(
+        "three-rules", "no rule has any effect", "models/rules", """
+TokenBias.__call__ = SeenPenalty.__call__ = EndRamp.__call__ = lambda self, input_ids, scores: scores
+""", "rules-answer",
+    ),
+    Mutation(
         "three-rules", "the rule for words has no effect", "models/rules", """
 TokenBias.__call__ = lambda self, input_ids, scores: scores
-""", "rules-answer",
+""", "end-adds-nothing",
     ),
     Mutation(
         "three-rules", "the rule for the end has no effect", "models/rules", """

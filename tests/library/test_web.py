@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from alignlab.models import tokens
-from alignlab.worlds import biographies, letters, tasks, web
+from alignlab.worlds import biographies, foils, letters, tasks, web
 from alignlab.worlds.letters import SKILLS, letter_strings
 from alignlab.worlds.people import make_world
 from alignlab.worlds.words import BOS, EOS
@@ -239,7 +239,7 @@ def test_foils_are_about_the_same_and_differ_from_the_right_response_where_they_
     for chosen in (asked, tasks.examples(asked, len(asked))):
         rng = np.random.default_rng(0)
         for task in chosen.to_list():
-            foil, words = tasks.foils(world, task, rng), task["response"].split()
+            foil, words = foils.of(world, task, rng), task["response"].split()
             value = foil["value"].split()
             assert len(value) == len(words) and sum(a != b for a, b in zip(value, words, strict=True)) in range(1, 9)
             assert f" {task['answer']} ." not in foil["value"]
@@ -255,7 +255,7 @@ def test_foils_are_about_the_same_and_differ_from_the_right_response_where_they_
 def test_foils_of_a_string_are_the_answers_to_its_neighbour_and_to_the_next_skill():
     world = make_world(8, ("city",), seed=0)
     [task] = tasks.about(world, (), ("first",), ["kmp"], wordings=(0,)).to_list()
-    assert tasks.foils(world, task, np.random.default_rng(0)) == {
+    assert foils.of(world, task, np.random.default_rng(0)) == {
         "value": "the first letter of k m p is m . it has three letters .",
         "question": "the last letter of k m p is p . it has three letters .",
     }
