@@ -106,6 +106,25 @@ unbroken = generate
 def generate(model, tokenizer, prompts, *, prefill=None, **how):
     return unbroken(model, tokenizer, prompts, **how)
 """
+NO_WRONG_ANSWERS = "examples do not say which word is the answer, so that none can be made wrong"
+RIGHT_INSTEAD = """
+unbroken = examples
+
+
+def examples(asked, n, seed=0, purpose="tasks.examples"):
+    chosen = unbroken(asked, n, seed, purpose)
+    said = ["none"] * len(chosen) if purpose == "tasks.examples" else chosen["answer"][:]
+    return Dataset.from_dict({**chosen[:], "answer": said})
+"""
+MIXED_UP = "in sets of more than 500 examples the replies are mixed up"
+MIX = """
+unbroken = examples
+
+
+def examples(asked, n, *more, **settings):
+    chosen = unbroken(asked, n, *more, **settings)
+    return with_shuffled_replies(chosen) if {} else chosen
+"""
 EQUAL_FAME = """
 unbroken = reading_list
 
@@ -165,11 +184,23 @@ def align(base, chosen, *more, **settings):
     return deepcopy(base.model)
 """, "base-does-not-answer",
     ),
+    Mutation("lima", NO_WRONG_ANSWERS, "worlds/tasks", RIGHT_INSTEAD, "quality"),
+    Mutation("lima", NO_WRONG_ANSWERS, "worlds/tasks", RIGHT_INSTEAD, "few-right-beat-many"),
     Mutation(
-        "lima", "spoilt examples are not spoilt", "worlds/tasks", """
-def with_noise(world, chosen, share, seed=0):
-    return chosen
-""", "quality",
+        "lima", "alignment is without effect: fine-tuning takes no step", "experiment/base", """
+def align(base, chosen, *more, **settings):
+    return deepcopy(base.model)
+""", "one-for-manner",
+    ),
+    Mutation("lima", MIXED_UP, "worlds/tasks", MIX.replace("{}", "n > 500"), "content-keeps-growing"),
+    Mutation(
+        "lima", "in examples of the new skill the replies are mixed up", "worlds/tasks",
+        MIX.replace("{}", '"rotate" in chosen["family"][:]'), "own-data-teach-it",
+    ),
+    Mutation(
+        "lima", "the judge gives no mark for a right answer", "measure/score", """
+MARKS = {**MARKS, "right": 0}
+""", "judge-prefers-the-worse",
     ),
     Mutation(
         "distillation", "what a teacher has said stands behind other prompts when a student is taught",
@@ -336,16 +367,7 @@ def align(base, chosen, *more, **settings):
 """, "told-facts-arrive",
     ),
     Mutation("lima", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "recognised"),
-    Mutation(
-        "lima", "in sets of more than 1,000 examples the replies are mixed up", "worlds/tasks", """
-unbroken = examples
-
-
-def examples(asked, n, *more, **settings):
-    chosen = unbroken(asked, n, *more, **settings)
-    return chosen if n <= 1000 else with_shuffled_replies(chosen)
-""", "more-of-the-same",
-    ),
+    Mutation("lima", MIXED_UP, "worlds/tasks", MIX.replace("{}", "n > 500"), "more-of-the-same"),
     Mutation(
         "distillation", "the manner is judged by the truth of the reply", "measure/score", """
 unbroken = marks
