@@ -93,6 +93,11 @@ unbroken = load
 def load(seed, plan=QUICK):
     return unbroken(seed, plan if "helpful" in dict(plan.shares) else QUICK)
 """
+NO_STEP = "alignment is without effect: fine-tuning takes no step"
+LEFT_AS_IT_WAS = """
+def align(base, chosen, *more, **settings):
+    return deepcopy(base.model)
+"""
 NOT_SHUFFLED = "replies that should be shuffled are not"
 KEPT_IN_PLACE = """
 def with_shuffled_replies(chosen, seed=0):
@@ -125,6 +130,7 @@ def examples(asked, n, *more, **settings):
     chosen = unbroken(asked, n, *more, **settings)
     return with_shuffled_replies(chosen) if {} else chosen
 """
+MIX_LARGE = MIX.replace("{}", "n > 500")
 EQUAL_FAME = """
 unbroken = reading_list
 
@@ -178,21 +184,11 @@ def write(world, presentation=None, people=None, seed=0):
     return Dataset.from_list([{**row, "version": v} for row in first for v in range(wanted.versions)])
 """, "varied-beats-single",
     ),
-    Mutation(
-        "base-vs-chat", "alignment is without effect: fine-tuning takes no step", "experiment/base", """
-def align(base, chosen, *more, **settings):
-    return deepcopy(base.model)
-""", "base-does-not-answer",
-    ),
+    Mutation("base-vs-chat", NO_STEP, "experiment/base", LEFT_AS_IT_WAS, "base-does-not-answer"),
     Mutation("lima", NO_WRONG_ANSWERS, "worlds/tasks", RIGHT_INSTEAD, "quality"),
     Mutation("lima", NO_WRONG_ANSWERS, "worlds/tasks", RIGHT_INSTEAD, "few-right-beat-many"),
-    Mutation(
-        "lima", "alignment is without effect: fine-tuning takes no step", "experiment/base", """
-def align(base, chosen, *more, **settings):
-    return deepcopy(base.model)
-""", "one-for-manner",
-    ),
-    Mutation("lima", MIXED_UP, "worlds/tasks", MIX.replace("{}", "n > 500"), "content-keeps-growing"),
+    Mutation("lima", NO_STEP, "experiment/base", LEFT_AS_IT_WAS, "one-for-manner"),
+    Mutation("lima", MIXED_UP, "worlds/tasks", MIX_LARGE, "content-keeps-growing"),
     Mutation(
         "lima", "in examples of the new skill the replies are mixed up", "worlds/tasks",
         MIX.replace("{}", '"rotate" in chosen["family"][:]'), "own-data-teach-it",
@@ -265,12 +261,7 @@ def examples(asked, n, *more, **settings):
     return _with_responses(chosen, ["no idea ."] * len(chosen))
 """, "replies-alone",
     ),
-    Mutation(
-        "three-rules", "alignment is without effect: fine-tuning takes no step", "experiment/base", """
-def align(base, chosen, *more, **settings):
-    return deepcopy(base.model)
-""", "one-fact-answers",
-    ),
+    Mutation("three-rules", NO_STEP, "experiment/base", LEFT_AS_IT_WAS, "one-fact-answers"),
     Mutation(
         "three-rules", "the base has read nothing", "experiment/base", """
 unbroken = load
@@ -367,7 +358,7 @@ def align(base, chosen, *more, **settings):
 """, "told-facts-arrive",
     ),
     Mutation("lima", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "recognised"),
-    Mutation("lima", MIXED_UP, "worlds/tasks", MIX.replace("{}", "n > 500"), "more-of-the-same"),
+    Mutation("lima", MIXED_UP, "worlds/tasks", MIX_LARGE, "more-of-the-same"),
     Mutation(
         "distillation", "the manner is judged by the truth of the reply", "measure/score", """
 unbroken = marks

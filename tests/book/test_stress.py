@@ -131,6 +131,8 @@ def test_the_other_settings_are_other_experiments():
         again = {c for c in known() if not stress.is_committed(ROOT / "notebooks" / f"{c}.ipynb", setting)}
         run = [r for r in rows.values() if r[setting] and r["chapter"] in again]
         assert sum(r[setting] != r["committed"] for r in run) > len(run) / 3 or not again, setting
+        noted = [r for r in rows.values() if r["chapter"] not in again | stress.EARLIER]
+        assert all(r[setting] in ("", r["committed"]) for r in noted), f"{setting} is the committed run itself"
 
 
 def test_the_profile_full_has_a_table_of_its_own(tmp_path, monkeypatch):
