@@ -54,7 +54,8 @@ def environment(cache: str) -> dict[str, str]:
 
 @cache
 def trained() -> str:
-    """The folder of the models that the notebooks train, empty at first; the broken library uses what it can of it."""
+    """The folder of the models that the notebooks train, empty at first. The library's tests leave a base in it, and
+    the broken library uses what it can of it."""
     folder = tempfile.mkdtemp(prefix="alignlab-cache-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -100,7 +101,7 @@ def lint() -> Count:
 
 def library() -> Count:
     """unit tests of the library"""
-    return pytest(*SIDE_BY_SIDE, "tests/library", MPLBACKEND="Agg")
+    return pytest(*SIDE_BY_SIDE, "tests/library", MPLBACKEND="Agg", ALIGNLAB_TRAINED=trained())
 
 
 def tools() -> Count:

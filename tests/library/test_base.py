@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from copy import deepcopy
 from dataclasses import replace
@@ -20,9 +21,10 @@ TINY = base.Plan(people=12, read=8, width=32, depth=1, steps=2)
 
 @pytest.fixture(scope="module")
 def cache_folder(tmp_path_factory):
-    """A cache of this module's own: a base that another test or a reader has kept would prove nothing."""
+    """A cache of this module's own: a base that another test or a reader has kept would prove nothing. The whole run of
+    the checks gives it the folder in which its notebooks will look, empty at first: no base is trained twice."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALIGNLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ALIGNLAB_CACHE", os.environ.get("ALIGNLAB_TRAINED") or str(tmp_path_factory.mktemp("cache")))
         yield
 
 

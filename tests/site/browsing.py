@@ -75,7 +75,8 @@ def load(browser, address: str, page: str, mode: str, viewport: dict):
     tab.on("websocket", lambda w: trouble.append(f"asks {w.url}"))
     tab.goto(f"{address}/{page}.html", wait_until="load")
     tab.wait_for_function("document.readyState === 'complete'")
-    tab.wait_for_timeout(150)  # scripts that start after loading
+    # Scripts that start after loading: until the page has nothing left to do.
+    tab.evaluate("new Promise(done => requestIdleCallback(done, {timeout: 1000}))")
     assert tab.evaluate("document.documentElement.dataset.theme") == mode
     return context, tab, trouble
 
