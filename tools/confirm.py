@@ -5,17 +5,11 @@
 The seeds are burned before the run, in book/_data/seeds.csv: a run that is stopped leaves no record and has used them
 up. What the ledger says goes into book/_data/confirmed.csv, whatever it is, with a fingerprint of the experiment; the
 same experiment is not confirmed twice. Both tables only grow.
-
-The fingerprint is a digest of the chapter's code cells up to its ledger, without comments and without the cells that
-only draw, of the library's modules that they import, directly or not, without those that only draw or show, and of the
-module that gives a profile its seeds.
 """
 
 from __future__ import annotations
 
-import ast
 import datetime
-import hashlib
 import os
 import subprocess
 import sys
@@ -26,75 +20,14 @@ from alignlab import __version__
 
 from . import notebooks, tables
 from .arguments import parsed, parser
-from .notebooks import ROOT, entries, tags
-from .stress import up_to_ledger
+from .experiment import fingerprint, up_to_ledger
+from .notebooks import ROOT, entries
 
 RECORD, SEEDS = tables.DATA / "confirmed.csv", tables.DATA / "seeds.csv"
 COLUMNS = ("chapter", "fingerprint", "version", "seeds", "entry", "kind", "expect", "mean", "values", "verdict", "date")
 BURNED = ("first seed", "chapter", "fingerprint", "date")
 FIRST = 7100  # below stand the seeds of the committed runs, of `make stress`, and of trials
 FOLDER = ROOT / "_build" / "confirm"
-LIBRARY = ROOT / "lib" / "alignlab"
-SHOWING = {"experiment.plot", "experiment.panel", "experiment.display"}  # nothing in them reaches a ledger
-SETUP = "from alignlab.experiment import notebook"  # what the setup cell imports, whatever its version: seeds, sizes
-
-
-def fingerprint(file: Path, library: Path = LIBRARY) -> str:
-    """The digest of a chapter's experiment, which a comment, a text or a figure does not change."""
-    cells = [c for c in up_to_ledger(file).cells if c.cell_type == "code" and "setup" not in tags(c)]
-    trees = [ast.parse(c.source) for c in cells]
-    kept: list[ast.Module] = []
-    for tree in reversed(trees):  # what a cell that draws makes may be used by a later one
-        loaded = {n.id for t in kept for n in ast.walk(t) if isinstance(n, ast.Name)}
-        if not _draws(tree) or loaded & _made(tree):
-            kept.append(tree)
-    parts = [_plain(t) for t in reversed(kept)]
-    modules: dict[str, str] = {}
-    for tree in [ast.parse(SETUP), *kept]:
-        _follow(tree, (), library, modules)
-    return hashlib.sha256(repr((parts, sorted(modules.items()))).encode()).hexdigest()[:16]
-
-
-def _draws(tree: ast.Module) -> bool:
-    return bool(tree.body) and ast.unparse(tree.body[-1]) == "plt.show()"
-
-
-def _made(tree: ast.Module) -> set[str]:
-    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return names | {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-
-
-def _plain(tree: ast.Module) -> str:
-    """The code without comments and docstrings."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        first = body[0].value if isinstance(body, list) and body and isinstance(body[0], ast.Expr) else None
-        if isinstance(first, ast.Constant) and isinstance(first.value, str):
-            first.value = ""
-    return ast.unparse(tree)
-
-
-def _follow(tree: ast.Module, package: tuple[str, ...], library: Path, found: dict[str, str]) -> None:
-    """Put every module of the library that `tree` imports, and all that these import, into `found`: name -> code."""
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        if node.level:
-            base = package[: len(package) - node.level + 1]
-        elif (node.module or "").split(".")[0] == "alignlab":
-            base = ()
-        else:
-            continue
-        inner = (node.module or "").split(".") if node.level else node.module.split(".")[1:]
-        place = (*base, *filter(None, inner))
-        for parts in (place, *((*place, a.name) for a in node.names)):
-            file = library.joinpath(*parts).with_suffix(".py") if parts else None
-            name = ".".join(parts)
-            if file and file.is_file() and name not in found and name not in SHOWING:
-                code = ast.parse(file.read_text("utf-8"))
-                found[name] = ""  # modules may import each other
-                _follow(code, parts[:-1], library, found)
-                found[name] = _plain(code)
 
 
 def record(chapter: str = "", table: Path | None = None) -> list[dict[str, str]]:

@@ -30,8 +30,8 @@ import nbformat
 from . import tables
 from .arguments import parsed, parser
 from .chapters import images
+from .experiment import up_to_ledger
 from .notebooks import ROOT, entries, shown, tags
-from .stress import up_to_ledger
 
 LIBRARY = ROOT / "lib" / "alignlab"
 TABLE = tables.DATA / "mutants.csv"

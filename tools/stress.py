@@ -25,10 +25,12 @@ import torch
 from . import tables
 from .arguments import parsed, parser
 from .costs import machine
-from .notebooks import MIME, ROOT, entries, shown
+from .experiment import digest, up_to_ledger
+from .notebooks import ROOT, entries, shown
 
 TABLE = tables.DATA / "robustness.csv"
 FOLDER = ROOT / "_build" / "stress"
+MARKS = "experiments.csv"  # beside a table: of which experiment its rows are
 ELSEWHERE = "other-processor"  # asked of nobody: not everybody has two kinds of machine
 # A setting: what is injected into the parameters cell, and what is set in the environment.
 SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -41,25 +43,11 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ELSEWHERE: ({}, {}),  # on a machine whose processor is of another kind than that of the committed run
 }
 # Chapters that were measured again on another web, and not in every setting yet: their other places are empty.
-OWED = {"base-vs-chat", "lima", "distillation", "token-shift", "three-rules"}
-# Chapters whose places but two, committed and other-processor, are of an earlier version of their experiments.
-EARLIER = {"limits", "rot13"}
+OWED = {"base-vs-chat", "lima", "distillation", "token-shift", "three-rules", "limits", "rot13"}
 FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")
 # These have a table of their own, and run only when they are asked for: without a GPU a chapter takes hours.
 PROFILES: dict[str, tuple[dict[str, str], dict[str, str]]] = {"quick": ({}, {}), "full": ({"PROFILE": "full"}, {})}
 AS_COMMITTED = ("committed", "quick")
-
-
-def up_to_ledger(file: Path) -> nbformat.NotebookNode:
-    """The notebook without what comes after its checked ledger."""
-    notebook = nbformat.read(file, 4)
-    last = max(
-        i
-        for i, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and any(MIME in o.get("data", {}) for o in cell.outputs)
-    )
-    notebook.cells = notebook.cells[: last + 1]
-    return notebook
 
 
 def read(table: Path = TABLE) -> dict[tuple[str, ...], dict[str, str]]:
@@ -67,21 +55,27 @@ def read(table: Path = TABLE) -> dict[tuple[str, ...], dict[str, str]]:
     return tables.read(table, "chapter", "entry")
 
 
-def record(chapter: str, setting: str, entries: list[dict], table: Path | None = None) -> None:
+def record(chapter: str, setting: str, entries: list[dict], table: Path | None = None, mark: str = "") -> None:
     """Write one chapter's verdicts in one setting into its table, in one step; other rows and settings are kept.
 
-    Entries that the chapter no longer has are dropped.
+    Entries that the chapter no longer has are dropped. So is what was measured in other settings by another
+    experiment than the present one, of which `mark` is the digest.
     """
     columns = PROFILES if setting in PROFILES else SETTINGS
     table = table or (FULL_TABLE if setting in PROFILES else TABLE)
+    marks = tables.read(table.with_name(MARKS), "table", "chapter")
+    new = bool(mark) and marks.get((table.stem, chapter), {}).get("experiment") != mark
     ids = [e["id"] for e in entries]
     rows = {k: r for k, r in read(table).items() if k[0] != chapter or k[1] in ids}
     for e in entries:
-        row = rows.setdefault((chapter, e["id"]), {"chapter": chapter, "entry": e["id"]})
+        row = {"chapter": chapter, "entry": e["id"]} | ({} if new else rows.get((chapter, e["id"]), {}))
         if setting == "committed" and row.get(setting) != shown(e):
             row[ELSEWHERE] = ""  # it stands beside the run that was committed before
-        row |= {"kind": e["kind"], setting: shown(e)}
+        rows[chapter, e["id"]] = row | {"kind": e["kind"], setting: shown(e)}
     tables.write(tables.by_chapter(rows.values(), "kind"), ["chapter", "kind", "entry", *columns], table)
+    if new:  # last: were it lost, the next run would only begin again
+        marks[table.stem, chapter] = {"table": table.stem, "chapter": chapter, "experiment": mark}
+        tables.write(marks.values(), ["table", "chapter", "experiment"], table.with_name(MARKS))
 
 
 def missing(chapter: str, rows: dict[tuple[str, ...], dict[str, str]]) -> list[str]:
@@ -114,7 +108,7 @@ def run(chapter: str, setting: str) -> bool:
     """Run one chapter in one setting and record it; False if it failed."""
     source = ROOT / "notebooks" / f"{chapter}.ipynb"
     if setting in AS_COMMITTED or is_committed(source, setting):
-        record(chapter, setting, entries(source))
+        record(chapter, setting, entries(source), mark=digest(source))
         return True
     if setting == ELSEWHERE and features(source) == (here := torch.backends.cpu.get_cpu_capability()):
         print(f"{chapter} was committed from a run on such a processor ({here}): run this setting on another machine")
@@ -133,9 +127,10 @@ def run(chapter: str, setting: str) -> bool:
     status = subprocess.run(command, cwd=ROOT, env={**os.environ, "ALIGNLAB_CACHE": kept or str(cache), **environment})
     if status.returncode:
         return False
-    record(chapter, setting, entries(out))
+    mark = digest(source)
+    record(chapter, setting, entries(out), mark=mark)
     if setting == "full":
-        record(chapter, "quick", entries(source))
+        record(chapter, "quick", entries(source), mark=mark)
         record_run(chapter, time.perf_counter() - start)
     return True
 

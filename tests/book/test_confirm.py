@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tools import confirm, contract, notebooks, tables
+from tools import confirm, contract, experiment, notebooks, tables
 
 LAB = notebooks.ROOT / "notebooks" / "the-lab.ipynb"
 
@@ -45,6 +45,21 @@ def test_a_remark_and_a_figure_change_nothing_and_a_number_everything(tmp_path, 
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("GROUPS = {", "# a remark\nGROUPS = {", True),
+        ("People met 10 times against people met once", "The same in other words", True),
+        ("both groups were on webs", "each group was on a web", True),
+        ('("10 times", "some")', '("5 times", "some")', False),
+        ("margin=0.7", "margin=0.6", False),
+        ("batch=8", "batch=9", False),
+    ],
+)
+def test_the_digest_of_a_chapter_is_of_what_it_does_and_not_of_what_it_says(tmp_path, old, new, same):
+    assert (experiment.digest(altered(tmp_path, old, new)) == experiment.digest(LAB)) is same
+
+
+@pytest.mark.parametrize(
     ("module", "same"),
     [
         ("training/muon.py", False),
@@ -57,7 +72,7 @@ def test_a_remark_and_a_figure_change_nothing_and_a_number_everything(tmp_path, 
     ],
 )
 def test_the_library_that_a_chapter_uses_counts_and_no_other(tmp_path, module, same):
-    library = shutil.copytree(confirm.LIBRARY, tmp_path / "alignlab")
+    library = shutil.copytree(experiment.LIBRARY, tmp_path / "alignlab")
     with (library / module).open("a") as f:
         f.write("\n\n# a remark\n")
     assert confirm.fingerprint(LAB, library) == confirm.fingerprint(LAB)
