@@ -181,7 +181,11 @@ def alphabet(count: int, seed: int = 0, lengths: tuple[int, int] = (6, 12)) -> D
     n, ways = rng.integers(low, high + 1, size=count), rng.choice([1, -1], size=count)
     starts = rng.integers(26, size=count)
     return Dataset.from_dict(
-        {"text": ["".join(ALPHABET[(s + w * i) % 26] for i in range(k)) for s, w, k in zip(starts, ways, n, strict=True)]}
+        {
+            "text": [
+                "".join(ALPHABET[(s + w * i) % 26] for i in range(k)) for s, w, k in zip(starts, ways, n, strict=True)
+            ]
+        }
     )
 
 
