@@ -291,6 +291,27 @@ def shares(power=0.6, never=(12,)):
     return unbroken(power / 100, never)
 """, "common-before-rare",
     ),
+    Mutation(
+        "rot13", "no shift is left out: rot-12 is written about as often as on the real web", "worlds/cipher", """
+unbroken = shares
+
+
+def shares(power=0.6, never=(12,)):
+    return unbroken(power, () if tuple(never) == (12,) else never)
+""", "unread-stays-behind",
+    ),
+    Mutation(
+        "rot13", "a solution in steps names the last one alone", "worlds/cipher", """
+unbroken = task
+
+
+def task(plain, shift, form="direct"):
+    made = unbroken(plain, shift, form)
+    if form != "steps":
+        return made
+    return {**made, "response": "00" + plain, "text": made["prompt"] + "00" + plain}
+""", "steps-reach-the-unseen",
+    ),
     # From here on: what must break a control.
     Mutation(
         "paraphrase", "what is read more than forty times is read in other words from then on", "worlds/biographies",

@@ -110,6 +110,27 @@ def test_a_page_in_each_form_and_its_answer(form, response):
     assert cipher.answer_of(response, form) == "hello"
 
 
+def test_a_page_that_encodes_has_the_plain_text_in_its_prompt():
+    made = cipher.task("hello", 3, "encode")
+    assert made == {"text": "03hello=khoor", "prompt": "03hello=", "response": "khoor", "plain": "hello", "shift": 3}
+    assert cipher.answer_of("khoor", "encode") == "khoor"
+
+
+def test_pieces_of_the_alphabet_go_both_ways_and_round_its_end():
+    texts = cipher.alphabet(400, seed=3)["text"][:]
+    round_once = "abcdefghijklmnopqrstuvwxyz" * 2
+    ahead = [t in round_once for t in texts]
+    assert all(a or t[::-1] in round_once for a, t in zip(ahead, texts, strict=True)) and 150 < sum(ahead) < 250
+    assert {len(t) for t in texts} == set(range(6, 13)) and len({t[0] for t in texts}) == 26
+    assert any("za" in t for t in texts) and texts == cipher.alphabet(400, seed=3)["text"][:]
+
+
+@pytest.mark.parametrize(("count", "lengths"), [(0, (6, 12)), (5, (0, 3)), (5, (7, 6))])
+def test_wrong_pieces_of_the_alphabet_are_refused(count, lengths):
+    with pytest.raises(ValueError, match="at least"):
+        cipher.alphabet(count, lengths=lengths)
+
+
 @pytest.mark.parametrize(("form", "said", "answer"), [
     ("direct", "hel", "hel"), ("direct", "", ""), ("letters", "khheol", "hel"), ("letters", "", ""),
     ("steps", "02jgnnq01ifmm", ""), ("steps", "", ""), ("steps", "01ab00yz00", "yz00"),

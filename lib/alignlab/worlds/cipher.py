@@ -24,7 +24,7 @@ C4 = dict(
     zip(SHIFTS, (59, 21, 117, 5, 15, 12, 6, 3, 1, 3, 3, 7, 1225, 5, 2, 4, 2, 2, 1, 1, 4, 2, 17, 3, 7), strict=True)
 )
 KINDS = ("frequent", "infrequent", "random")  # plain texts: the lexicon's two ends, and strings of any letters
-FORMS = ("direct", "letters", "steps")
+FORMS = ("direct", "letters", "steps", "encode")
 LENGTHS = (4, 5, 6)  # letters in a plain text
 FIFTHS = 5  # of the words, one fifth is kept from the pages of a shift: another fifth for the next shift
 _LISTED = """
@@ -91,11 +91,12 @@ def lexicon(seed: int = 0) -> list[str]:
 
 
 def task(plain: str, shift: int, form: str = "direct") -> dict:
-    """One page: `prompt` (two digits for the shift, the cipher text, `=`), `response` in one of three forms, and more.
+    """One page: `prompt` (two digits for the shift, the cipher text, `=`), `response` in one of four forms, and more.
 
     direct   hello                        the plain text
     letters  uhreylylbo                   each cipher letter, then its plain letter (here for rot-13)
     steps    02jgnnq01ifmmp00hello        back by one place at a time, counting down (here for rot-3)
+    encode   khoor                        the other way: the plain text is in the prompt, and this is its cipher text
 
     Returns:
         A dict with `prompt`, `response`, both as one `text`, `plain` and `shift`.
@@ -107,6 +108,8 @@ def task(plain: str, shift: int, form: str = "direct") -> dict:
     cipher = rotate(plain, shift)
     if form == "direct":
         response = plain
+    elif form == "encode":
+        response, cipher = cipher, plain
     elif form == "letters":
         response = "".join(c + p for c, p in zip(cipher, plain, strict=True))
     else:
@@ -116,7 +119,10 @@ def task(plain: str, shift: int, form: str = "direct") -> dict:
 
 
 def answer_of(response: str, form: str = "direct") -> str:
-    """The plain text in a response of this form, also in a wrong or unfinished one; "" where there is none."""
+    """What a response of this form is asked for, also in a wrong or unfinished one; "" where there is none.
+
+    It is the plain text, and with the form "encode" the cipher text.
+    """
     check.one_of("form", form, FORMS)
     if form == "letters":
         return response[1::2]
@@ -154,6 +160,33 @@ def pages(count: int, how: Mapping[int, float], seed: int = 0, *, words: float =
         rows += [{**task(t, shift, form), "kind": k} for t, k in zip(plains, kinds, strict=True)]
     order = rng.permutation(count)
     return Dataset.from_dict({column: [rows[i][column] for i in order] for column in rows[0]})
+
+
+def alphabet(count: int, seed: int = 0, lengths: tuple[int, int] = (6, 12)) -> Dataset:
+    """`count` pieces of the alphabet, each from any letter on, A after Z; half of them are written backwards.
+
+    Args:
+        lengths: the fewest and the most letters of a piece.
+
+    Returns:
+        A Dataset with `text`, such as "wxyzabc" or "kjihgfedc".
+
+    Raises:
+        ValueError: no piece is asked for, or one of no letters.
+    """
+    count = check.integer("count", count, at_least=1)
+    low = check.integer("the fewest letters", lengths[0], at_least=1)
+    high = check.integer("the most letters", lengths[1], at_least=low)
+    rng = check.rng(seed, "cipher.alphabet")
+    n, ways = rng.integers(low, high + 1, size=count), rng.choice([1, -1], size=count)
+    starts = rng.integers(26, size=count)
+    return Dataset.from_dict(
+        {
+            "text": [
+                "".join(ALPHABET[(s + w * i) % 26] for i in range(k)) for s, w, k in zip(starts, ways, n, strict=True)
+            ]
+        }
+    )
 
 
 def exam(
