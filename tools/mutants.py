@@ -386,7 +386,7 @@ unbroken = align
 
 def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     return unbroken(base, chosen, steps, recipe.but(lr=30 * recipe.lr))
-""", "not-forgotten",
+""", "known-but-not-said",
     ),
     Mutation(
         "distillation", "in sets of more than 500 examples the answers are mixed up", "worlds/tasks", """
