@@ -121,6 +121,16 @@ def examples(asked, n, seed=0, purpose="tasks.examples"):
     said = ["none"] * len(chosen) if purpose == "tasks.examples" else chosen["answer"][:]
     return Dataset.from_dict({**chosen[:], "answer": said})
 """
+OTHER_PROMPTS = "what a teacher has said stands behind other prompts when a student is taught"
+MOVED_BEHIND_THEM = """
+unbroken = align
+
+
+def align(base, chosen, *more, **settings):
+    by_a_teacher = "tokens" in chosen.column_names  # it says how many each reply took
+    moved = tasks.with_shuffled_replies(chosen, base.seed) if by_a_teacher else chosen
+    return unbroken(base, moved, *more, **settings)
+"""
 MIXED_UP = "in sets of more than 500 examples the replies are mixed up"
 MIX = """
 unbroken = examples
@@ -198,18 +208,17 @@ def write(world, presentation=None, people=None, seed=0):
 MARKS = {**MARKS, "right": 0}
 """, "judge-prefers-the-worse",
     ),
+    Mutation("distillation", OTHER_PROMPTS, "experiment/base", MOVED_BEHIND_THEM, "targeted-facts-are-learned"),
     Mutation(
-        "distillation", "what a teacher has said stands behind other prompts when a student is taught",
-        "experiment/base", """
-unbroken = align
+        "distillation", "every base has read about everybody", "experiment/base", """
+unbroken = load
 
 
-def align(base, chosen, *more, **settings):
-    by_a_teacher = "tokens" in chosen.column_names  # it says how many each reply took
-    moved = tasks.with_shuffled_replies(chosen, base.seed) if by_a_teacher else chosen
-    return unbroken(base, moved, *more, **settings)
-""", "targeted-facts-are-learned",
+def load(seed, plan=QUICK):
+    return unbroken(seed, QUICK if plan.read < QUICK.read else plan)
+""", "imitation-costs-knowledge",
     ),
+    Mutation("distillation", NO_STEP, "experiment/base", LEFT_AS_IT_WAS, "the-teacher-likes-its-own"),
     Mutation(
         "token-shift", "a token is ranked by what the base expected one place earlier", "measure/shift", """
 unbroken = ranks
@@ -389,6 +398,28 @@ def marks(replies, tasks, world):
     table = unbroken(replies, tasks, world)
     return table.assign(manner=table["manner"] & table["right"])
 """, "shuffled-same-style",
+    ),
+    Mutation("distillation", OTHER_PROMPTS, "experiment/base", MOVED_BEHIND_THEM, "known-cost-nothing"),
+    Mutation(
+        "distillation", "a student is taught at thirty times the rate", "experiment/base", """
+unbroken = align
+
+
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    return unbroken(base, chosen, steps, recipe.but(lr=30 * recipe.lr))
+""", "known-but-not-said",
+    ),
+    Mutation(
+        "distillation", "in sets of more than 500 examples the answers are mixed up", "worlds/tasks", """
+unbroken = examples
+
+
+def examples(asked, n, *more, **settings):
+    chosen = unbroken(asked, n, *more, **settings)
+    said = chosen["answer"][:]
+    said = [*said[1:], *said[:1]] if n > 500 else said
+    return Dataset.from_dict({**chosen[:], "answer": said})
+""", "not-for-being-true",
     ),
     Mutation(
         "token-shift", "whatever a reply is to begin with, it begins with an opener", "models/answer", """
