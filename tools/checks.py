@@ -154,7 +154,7 @@ def book() -> Count:
 
 def site() -> Count:
     """the built site: links and anchors, then every page in headless Chromium"""
-    return pytest(*SLOW_TOO, "-n2", "--durations=3", "tests/site", ALIGNLAB_NEEDS_SITE="1")
+    return pytest(*SLOW_TOO, "-n2", "--durations=15", "tests/site", ALIGNLAB_NEEDS_SITE="1")
 
 
 PARTS = {f.__name__: f for f in (lint, library, tools, contract, notebooks, mutants, book, site)}
