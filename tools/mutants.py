@@ -292,6 +292,17 @@ def classify(*asked, seed=0, **settings):
 """, "unknown-is-fitted-late",
     ),
     Mutation(
+        "limits", "fine-tuning hardly changes the model", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    if recipe.optimizer == "adamw":
+        recipe = recipe.but(lr=1e-6)
+    return unbroken(model, rows, steps, recipe, seed, **how)
+""", "taught-values-come-back",
+    ),
+    Mutation(
         "rot13", "all shifts are written about almost equally often", "worlds/cipher", """
 unbroken = shares
 
@@ -446,15 +457,16 @@ def permuted(rules, tokenizer, seed=0):
 """, "random-words",
     ),
     Mutation(
-        "limits", "what is taught as turns of a chat is the answer to another question", "models/tokens", """
+        "limits", "what is asked backwards is taught with the answer to another question", "models/tokens", """
 unbroken = replies
 
 
 def replies(pairs, tokenizer, template=True, end=True):
-    if template:
-        said = pairs["response"][:]
-        pairs = Dataset.from_dict({"prompt": pairs["prompt"][:], "response": [*said[1:], *said[:1]]})
-    return unbroken(pairs, tokenizer, template, end)
+    asked, said = pairs["prompt"][:], pairs["response"][:]
+    backwards = [k for k, p in enumerate(asked) if p.startswith("question : ?")]
+    other = dict(zip(backwards, backwards[1:] + backwards[:1]))
+    said = [said[other.get(k, k)] for k in range(len(said))]
+    return unbroken(Dataset.from_dict({"prompt": asked, "response": said}), tokenizer, template, end)
 """, "a-new-form-costs-little",
     ),
 )  # fmt: skip
