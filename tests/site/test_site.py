@@ -305,12 +305,12 @@ def checker() -> str:
     return (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 
 
-# A word of code has the colours of its class in its block: of each kind one is looked at, of thousands on a page.
+# The words of one class in one block of code look alike: one of them is looked at, of thousands on a page.
 ONE_OF_A_KIND = """() => {
-  const seen = new Set();
-  for (const word of document.querySelectorAll('.highlight span:not(:has(*))')) {
-    const kind = `${word.className} in ${word.closest('[class*=cell_], article, body').className}`;
-    seen.has(kind) ? word.replaceWith(word.textContent) : seen.add(kind);
+  for (const block of document.querySelectorAll('.highlight pre')) {
+    const seen = new Set();
+    for (const word of block.querySelectorAll('span:not(:has(*))'))
+      seen.has(word.className) ? word.replaceWith(word.textContent) : seen.add(word.className);
   }
 }"""
 
@@ -344,6 +344,12 @@ def test_a_barrier_would_be_noticed(visit, mode):
     )
     found = " ".join(barriers(tab))
     assert "color-contrast" in found and "image-alt" in found and "select-name" in found
+
+
+def test_a_pale_word_of_code_would_be_noticed(visit):
+    tab, _ = visit("notebooks/the-lab")
+    tab.add_style_tag(content=".highlight .mi { color: #999; background: #888 }")
+    assert "color-contrast" in " ".join(barriers(tab))
 
 
 # What a reader can move
