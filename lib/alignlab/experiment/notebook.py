@@ -8,6 +8,7 @@ All variables of the environment that are the book's own:
   ALIGNLAB_QUIET       anything: nobody is watching, so no progress bar is drawn (`watched`); the tools set it
   ALIGNLAB_RECORD      1: `make bench` writes what it measures into the book
   ALIGNLAB_NEEDS_SITE  anything: the tests of the site fail where it was not built, instead of being skipped
+  ALIGNLAB_TRAINED     a folder where the tests of the library keep the base that they train, for the notebooks
 
 Of those of others, `CI` and `PYTEST_VERSION` say as ALIGNLAB_QUIET does that nobody is watching.
 """
