@@ -38,7 +38,7 @@ def fingerprint(file: Path, library: Path = LIBRARY) -> str:
     kept = _kept(file)
     parts = [_plain(t) for t in kept]
     modules: dict[str, str] = {}
-    for tree in [ast.parse(SETUP), *reversed(kept)]:
+    for tree in [ast.parse(SETUP), *kept]:
         _follow(tree, (), library, modules)
     return _hash((parts, sorted(modules.items())))
 

@@ -98,6 +98,13 @@ LEFT_AS_IT_WAS = """
 def align(base, chosen, *more, **settings):
     return deepcopy(base.model)
 """
+TOO_FAST = """
+unbroken = align
+
+
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    return unbroken(base, chosen, steps, recipe.but(lr={} * recipe.lr))
+"""
 NOT_SHUFFLED = "replies that should be shuffled are not"
 KEPT_IN_PLACE = """
 def with_shuffled_replies(chosen, seed=0):
@@ -353,13 +360,8 @@ def shares(power=0.6, never=(12,)):
     ),
     Mutation("base-vs-chat", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "shuffled-are-not-right"),
     Mutation(
-        "base-vs-chat", "alignment goes at a hundred times the rate", "experiment/base", """
-unbroken = align
-
-
-def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
-    return unbroken(base, chosen, steps, recipe.but(lr=100 * recipe.lr))
-""", "no-lost-knowledge",
+        "base-vs-chat", "alignment goes at a hundred times the rate", "experiment/base",
+        TOO_FAST.replace("{}", "100"), "no-lost-knowledge",
     ),
     Mutation(
         "base-vs-chat", "the base has been aligned already", "experiment/base", """
@@ -412,13 +414,8 @@ def marks(replies, tasks, world):
     ),
     Mutation("distillation", OTHER_PROMPTS, "experiment/base", MOVED_BEHIND_THEM, "known-cost-nothing"),
     Mutation(
-        "distillation", "a student is taught at thirty times the rate", "experiment/base", """
-unbroken = align
-
-
-def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
-    return unbroken(base, chosen, steps, recipe.but(lr=30 * recipe.lr))
-""", "known-but-not-said",
+        "distillation", "a student is taught at thirty times the rate", "experiment/base",
+        TOO_FAST.replace("{}", "30"), "known-but-not-said",
     ),
     Mutation(
         "distillation", "in sets of more than 500 examples the answers are mixed up", "worlds/tasks", """

@@ -42,7 +42,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "two-threads": ({}, {"ALIGNLAB_THREADS": "2"}),  # everywhere else each model has one
     ELSEWHERE: ({}, {}),  # on a machine whose processor is of another kind than that of the committed run
 }
-# Chapters that were measured again on another web, and not in every setting yet: their other places are empty.
+# Chapters whose present experiment has not been run in every setting yet: their other places are empty.
 OWED = {"base-vs-chat", "lima", "distillation", "token-shift", "three-rules", "limits", "rot13"}
 FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")
 # These have a table of their own, and run only when they are asked for: without a GPU a chapter takes hours.
@@ -107,8 +107,9 @@ def record_run(chapter: str, seconds: float, table: Path = FULL_RUNS) -> None:
 def run(chapter: str, setting: str) -> bool:
     """Run one chapter in one setting and record it; False if it failed."""
     source = ROOT / "notebooks" / f"{chapter}.ipynb"
+    mark = digest(source)  # before the run: of what is run, also where the notebook is changed meanwhile
     if setting in AS_COMMITTED or is_committed(source, setting):
-        record(chapter, setting, entries(source), mark=digest(source))
+        record(chapter, setting, entries(source), mark=mark)
         return True
     if setting == ELSEWHERE and features(source) == (here := torch.backends.cpu.get_cpu_capability()):
         print(f"{chapter} was committed from a run on such a processor ({here}): run this setting on another machine")
@@ -127,7 +128,6 @@ def run(chapter: str, setting: str) -> bool:
     status = subprocess.run(command, cwd=ROOT, env={**os.environ, "ALIGNLAB_CACHE": kept or str(cache), **environment})
     if status.returncode:
         return False
-    mark = digest(source)
     record(chapter, setting, entries(out), mark=mark)
     if setting == "full":
         record(chapter, "quick", entries(source), mark=mark)
