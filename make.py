@@ -135,10 +135,11 @@ def full(NAME=None):
     sh(PY, "-m", "tools.stress", "--setting=full", *([NAME] if NAME else []))
 
 
-def mutants(NAME=None):
-    """break the library on purpose and see that the ledgers notice: NAME=lima"""
+def mutants(NAME=None, CHANGED=None):
+    """break the library on purpose and see that the ledgers notice: NAME=lima; CHANGED=1 only where need be"""
+    flag("CHANGED", CHANGED)
     env()
-    sh(PY, "-m", "tools.mutants", *([NAME] if NAME else []))
+    sh(PY, "-m", "tools.mutants", *([NAME] if NAME else []), *(["--changed"] if CHANGED else []))
 
 
 def register(NAME=None):

@@ -2,18 +2,24 @@
 
     python -m tools.mutants              every mutation
     python -m tools.mutants lima rot13   those of these chapters
+    python -m tools.mutants --changed    those of the chapters that the table no longer speaks of
 
 A mutation overrides a function in a copy of the library, such that one finding must vanish or one control must break;
 the chapter is run with that copy up to its ledger, with one seed instead of three, and of its conditions and cells only
 with those that the entry needs. What the ledger says is written into book/_data/mutants.csv, which the page "Robust?"
 shows. A mutation that leaves the finding "reproduced" or the control "held" is an error: then the ledger would have
 said so whatever had happened.
+
+The table speaks of one experiment: of a chapter's cells, of the library's modules that they use, and of the mutations
+themselves. While these are what they were, `make test` reads it and runs one mutation of each chapter, another with
+every version of the library; of a chapter where anything is different it runs all.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import os
 import shutil
 import subprocess
@@ -22,15 +28,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from alignlab import __version__
 
 from . import tables
 from .arguments import parsed, parser
 from .chapters import images
-from .experiment import up_to_ledger
+from .experiment import fingerprint, note, noted, up_to_ledger
 from .notebooks import ROOT, entries, shown, tags
 
 LIBRARY = ROOT / "lib" / "alignlab"
@@ -469,6 +477,32 @@ def replies(pairs, tokenizer, template=True, end=True):
 )  # fmt: skip
 
 
+def of(chapter: str) -> list[Mutation]:
+    return [m for m in MUTATIONS if m.chapter == chapter]
+
+
+def experiment(chapter: str) -> str:
+    """The digest of a chapter's experiment and of all its mutations: what the table's rows of it were measured on."""
+    breaks = [(m.module, m.override.strip(), m.entry) for m in of(chapter)]
+    whole = (fingerprint(ROOT / "notebooks" / f"{chapter}.ipynb"), sorted(breaks), sorted(ONLY.items()))
+    return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
+
+
+def changed(chapter: str, table: Path | None = None) -> bool:
+    """Whether the table speaks of another experiment than the present one, or of none."""
+    return noted(table or TABLE).get(chapter) != experiment(chapter)
+
+
+def due(version: str = __version__, table: Path | None = None) -> list[Mutation]:
+    """What `make test` runs: all mutations of a changed chapter, and one of every other, whose turn it is."""
+    found = []
+    for chapter in dict.fromkeys(m.chapter for m in MUTATIONS):
+        mine = of(chapter)
+        turn = int(hashlib.sha256(f"{version} {chapter}".encode()).hexdigest(), 16) % len(mine)
+        found += mine if changed(chapter, table) else [mine[turn]]
+    return found
+
+
 def broken(place: Path, mutation: Mutation) -> Path:
     """Copy the library to `place`/alignlab with the mutation in it, and return `place`.
 
@@ -577,6 +611,7 @@ def run(mutation: Mutation) -> dict | None:
         FOLDER.mkdir(parents=True, exist_ok=True)
         environment = {
             **os.environ, "PYTHONPATH": str(library), "ALIGNLAB_CACHE": os.environ.get("ALIGNLAB_CACHE", str(FOLDER)),
+            "LOKY_MAX_CPU_COUNT": "1",  # one seed keeps one core busy; another mutation has the next
         }  # fmt: skip
         command = [sys.executable, "-m", "tools.chapters", str(chapter), "--out", str(chapter), "--inject=PROFILE=one"]
         if subprocess.run(command, cwd=ROOT, env=environment).returncode:
@@ -600,20 +635,35 @@ def record(mutation: Mutation, entry: dict, table: Path = TABLE) -> None:
     tables.write(tables.by_chapter(kept), COLUMNS, table)
 
 
+def measure(chapter: str) -> list[str]:
+    """Run all mutations of a chapter, one for each core at a time, and record what comes; what went wrong, in words.
+
+    Only where nothing did, the table is said to speak of the present experiment.
+    """
+    bad, start, mark = [], time.perf_counter(), experiment(chapter)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {pool.submit(run, m): m for m in of(chapter)}
+        for done in as_completed(running):
+            mutation, entry = running[done], done.result()
+            if entry is None:
+                bad.append(f"{chapter}: the run failed in which {mutation.says}")
+                continue
+            record(mutation, entry)
+            print(f"{chapter}, {mutation.says}: {mutation.entry} is {shown(entry)}", flush=True)
+            if entry["verdict"] in SURVIVED:
+                bad.append(f"{chapter}: {mutation.entry} is {entry['verdict']} although {mutation.says}")
+    if not bad:
+        note(TABLE, chapter, mark)
+    print(f"{chapter}: {len(running)} mutations, {time.perf_counter() - start:.0f} s", flush=True)
+    return bad
+
+
 def main(arguments: list[str] | None = None) -> int:
-    chosen = parsed(parser(__doc__), arguments).chapters
-    bad = []
-    for mutation in (m for m in MUTATIONS if m.chapter in chosen):
-        start = time.perf_counter()
-        entry = run(mutation)
-        if entry is None:
-            bad.append(f"{mutation.chapter}: the run failed")
-            continue
-        record(mutation, entry)
-        took = time.perf_counter() - start
-        print(f"{mutation.chapter}, {mutation.says}: {mutation.entry} is {shown(entry)}, {took:.0f} s", flush=True)
-        if entry["verdict"] in SURVIVED:
-            bad.append(f"{mutation.chapter}: {mutation.entry} is {entry['verdict']} although {mutation.says}")
+    made = parser(__doc__)
+    made.add_argument("--changed", action="store_true", help="leave out the chapters of which the table still speaks")
+    options = parsed(made, arguments)
+    chosen = [c for c in options.chapters if of(c) and (changed(c) or not options.changed)]
+    bad = [says for chapter in chosen for says in measure(chapter)]
     print("\n".join(bad) if bad else f"{TABLE.relative_to(ROOT)} is up to date")
     return 1 if bad else 0
 
