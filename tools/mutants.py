@@ -479,27 +479,6 @@ def advantages(rewards, normalise=True):
     return np.zeros(np.shape(rewards))
 """, "rlhf-beats-sft",
     ),
-    Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "truth-falls"),
-    Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "penalty-holds-back"),
-    Mutation(
-        "three-stages", "a reward model learns nothing from comparisons", "training/losses", """
-unbroken = bradley_terry
-
-
-def bradley_terry(model, batch):
-    return 0 * unbroken(model, batch)
-""", "judge-agrees",
-    ),
-    Mutation(
-        "three-stages", "fine-tuning on comparisons goes the wrong way", "training/losses", """
-unbroken = dpo
-
-
-def dpo(beta, reference=None):
-    return lambda model, batch: -unbroken(beta, reference)(model, batch)
-""", "dpo-beats-sft",
-    ),
-    Mutation("three-stages", NO_STEP, "experiment/base", LEFT_AS_IT_WAS, "small-beats-large-base"),
     Mutation(
         "three-stages", "whatever the reward is, what is rewarded is to have few words of a forum",
         "training/rollouts", """
@@ -532,6 +511,16 @@ def pairs(dataset, tokenizer, template=True):
     moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
     return unbroken(moved, tokenizer, template)
 """, "coins-teach-nothing",
+    ),
+    Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "truth-falls"),
+    Mutation(
+        "three-stages", "fine-tuning on comparisons goes the wrong way", "training/losses", """
+unbroken = dpo
+
+
+def dpo(beta, reference=None):
+    return lambda model, batch: -unbroken(beta, reference)(model, batch)
+""", "dpo-beats-sft",
     ),
 )  # fmt: skip
 
