@@ -163,6 +163,13 @@ unbroken = reading_list
 def reading_list(corpus, exposures, seed=0):
     return unbroken(corpus, max(exposures.values()) if isinstance(exposures, Mapping) else exposures, seed)
 """
+PENALTY = """
+unbroken = policy_gradient
+
+
+def policy_gradient(kl=0.0, reference=None):
+    return unbroken(max(kl, 0.3), reference)
+"""
 # Where one wording is asked for there are five; which of them is read is for the reading list to say.
 OTHER_WORDS = """
 from dataclasses import replace
@@ -473,6 +480,55 @@ def replies(pairs, tokenizer, template=True, end=True):
     said = [said[other.get(k, k)] for k in range(len(said))]
     return unbroken(Dataset.from_dict({"prompt": asked, "response": said}), tokenizer, template, end)
 """, "a-new-form-costs-little",
+    ),
+    Mutation(
+        "three-stages", "no reply is better than the others to its question", "training/rollouts", """
+def advantages(rewards, normalise=True):
+    return np.zeros(np.shape(rewards))
+""", "rlhf-beats-sft",
+    ),
+    Mutation(
+        "three-stages", "whatever the reward is, what is rewarded is to have few words of a forum",
+        "training/rollouts", """
+from ..worlds.tasks import CHATTER_WORDS
+
+unbroken = rollout
+
+
+def rollout(model, tokenizer, prompts, samples, reward, seed, **how):
+    def clean(said):
+        return [-len(CHATTER_WORDS.intersection(r.split())) - r.count("?") for r in said["reply"]]
+
+    return unbroken(model, tokenizer, prompts, samples, clean, seed, **how)
+""", "dice-teach-nothing",
+    ),
+    Mutation(
+        "three-stages", "whoever compares, the reply with fewer words of a forum is the chosen one", "models/tokens",
+        """
+from ..worlds.tasks import CHATTER_WORDS
+
+unbroken = pairs
+
+
+def pairs(dataset, tokenizer, template=True):
+    def chatter(reply):
+        return len(CHATTER_WORDS.intersection(reply.split())) + reply.count("?")
+
+    both = [sorted(p, key=chatter) for p in zip(dataset["chosen"], dataset["rejected"], strict=True)]
+    chosen, rejected = map(list, zip(*both, strict=True))
+    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
+    return unbroken(moved, tokenizer, template)
+""", "coins-teach-nothing",
+    ),
+    Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "truth-falls"),
+    Mutation(
+        "three-stages", "fine-tuning on comparisons goes the wrong way", "training/losses", """
+unbroken = dpo
+
+
+def dpo(beta, reference=None):
+    return lambda model, batch: -unbroken(beta, reference)(model, batch)
+""", "dpo-beats-sft",
     ),
 )  # fmt: skip
 
