@@ -194,7 +194,7 @@ def load(seed, plan=QUICK):
     base = unbroken(seed, plan)
     told = tasks.about(base.world, plan.unread, (), (), (0,))
     rows = tokens.replies(told, base.tokenizer, template=False, end=False)
-    train(base.model, rows, 120, ALIGN, seed)
+    train(base.model, rows, 300, ALIGN.but(lr=2e-3), seed)
     return base
 """
 MUTATIONS = (
