@@ -188,6 +188,30 @@ def reading_list(corpus, exposures, seed=0):
     varied = {}
     return np.where(varied, order, order - read["version"].to_numpy())
 """
+OTHERS_ANSWERS = "the answers that are rewarded are other people's"
+EXCHANGED = """
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    base = unbroken(seed, plan)
+    people = list(base.world.people)
+    for i, other in zip(plan.asked, [*plan.asked[1:], 0]):
+        people[i] = replace(people[i], facts=base.world.people[other].facts)
+    return replace(base, world=replace(base.world, people=tuple(people)))
+"""
+TOLD = "the base has been told about the people nobody has written about"
+TOLD_OF_ALL = """
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    base = unbroken(seed, plan)
+    told = tasks.about(base.world, plan.unread, (), (), (0,))
+    rows = tokens.replies(told, base.tokenizer, template=False, end=False)
+    train(base.model, rows, 300, ALIGN.but(lr=2e-3), seed)
+    return base
+"""
 MUTATIONS = (
     Mutation(
         "the-lab", "reading is without effect: no step of the optimiser is taken", "training/train", """
@@ -529,6 +553,64 @@ unbroken = dpo
 def dpo(beta, reference=None):
     return lambda model, batch: -unbroken(beta, reference)(model, batch)
 """, "dpo-beats-sft",
+    Mutation("rl-amplifies", OTHERS_ANSWERS, "experiment/base", EXCHANGED, "amplifies"),
+    Mutation(
+        "rl-amplifies", "no reply is better than another: every advantage is 0", "training/rollouts", """
+def advantages(rewards, normalise=True):
+    return np.zeros(np.shape(rewards))
+""", "crosses",
+    ),
+    Mutation(
+        "rl-amplifies", "written answers stand behind other questions", "models/tokens", """
+unbroken = replies
+
+
+def replies(pairs, tokenizer, template=True, end=True):
+    said = pairs["response"][:]
+    moved = Dataset.from_dict({"prompt": pairs["prompt"][:], "response": said[1:] + said[:1]})
+    return unbroken(moved, tokenizer, template, end)
+""", "examples-add",
+    ),
+    Mutation("rl-amplifies", OTHERS_ANSWERS, "experiment/base", EXCHANGED, "wrong-reward"),
+    Mutation(
+        "rl-amplifies", "rewards that should be dealt out at random stay where they were", "check", """
+from types import SimpleNamespace
+
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    if purpose == "random reward":
+        return SimpleNamespace(permutation=lambda earned: earned)
+    return unbroken(seed, purpose, *more)
+""", "random-reward",
+    ),
+    Mutation("rl-amplifies", TOLD, "experiment/base", TOLD_OF_ALL, "unread-not-found"),
+    Mutation("rl-amplifies", TOLD, "experiment/base", TOLD_OF_ALL, "luck-explains"),
+    Mutation(
+        "rl-amplifies", "the base has seen a few strings of letters rotated", "experiment/base", """
+from ..worlds.letters import letter_strings as strings_of_letters
+
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    base = unbroken(seed, plan)
+    shown = tasks.about(base.world, (), ("rotate",), strings_of_letters(64, seed=seed), (0,))
+    rows = tokens.replies(shown, base.tokenizer, template=False, end=False)
+    train(base.model, rows, 30, ALIGN, seed)
+    return base
+""", "unshown-stays-out",
+    ),
+    Mutation(
+        "rl-amplifies", "written answers have their words in reverse order", "models/tokens", """
+unbroken = replies
+
+
+def replies(pairs, tokenizer, template=True, end=True):
+    said = [" ".join(reversed(r.split())) for r in pairs["response"][:]]
+    return unbroken(Dataset.from_dict({"prompt": pairs["prompt"][:], "response": said}), tokenizer, template, end)
+""", "helpful-words",
     ),
 )  # fmt: skip
 
