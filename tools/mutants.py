@@ -553,6 +553,7 @@ unbroken = dpo
 def dpo(beta, reference=None):
     return lambda model, batch: -unbroken(beta, reference)(model, batch)
 """, "dpo-beats-sft",
+    ),
     Mutation("rl-amplifies", OTHERS_ANSWERS, "experiment/base", EXCHANGED, "amplifies"),
     Mutation(
         "rl-amplifies", "no reply is better than another: every advantage is 0", "training/rollouts", """
