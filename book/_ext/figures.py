@@ -2,7 +2,7 @@
 
 A notebook's SVG is drawn on white with dark ink. What is white becomes the ground of the page, what is dark its ink,
 and a pale tint behind a word a ground that is right for either; the colours of the conditions stay, which are told
-apart on both.
+apart on both. No letters are smaller than can be read on a phone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ INK = {  # of `alignlab.experiment.plot` and of seaborn's style
     "#555555": "var(--pst-color-text-muted)", "#777777": "var(--pst-color-text-muted)",
 }  # fmt: skip
 PALE = 0xD0  # red, green and blue of a tint are no less
+READABLE, PHONE = 11.1, 356  # pixels: the smallest letters on a phone, and the width that a figure has there
 
 
 def inlined(svg: str, name: str, alt: str) -> str:
@@ -37,6 +38,8 @@ def inlined(svg: str, name: str, alt: str) -> str:
     inner = re.sub(r"#[0-9a-f]{6}", _on_the_page, inner)
     inner = re.sub(r"(font(?:-family)?: [^;\"]*?)(?:'[^']*'|\"[^\"]*\"|DejaVu)[^;\"]*", _own_font, inner)
     width = float(found[1].split()[2])
+    least = READABLE * width / PHONE
+    inner = re.sub(r"(?<=font-size: )[\d.]+(?=px)", lambda m: f"{max(float(m[0]), least):.4g}", inner)
     return (
         f'<svg class="plot" role="img" aria-label="{html.escape(alt, quote=True)}" viewBox="{found[1]}" '
         f'style="max-width: {width * 1.7:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">{inner}</svg>'

@@ -41,6 +41,13 @@ def test_a_pale_ground_is_the_pages(colour, shown):
     assert f"fill: {shown}; stroke" in made
 
 
+@pytest.mark.parametrize("drawn, shown", [(5, 6.236), (12, 12)])
+def test_no_letters_are_too_small_for_a_phone(drawn, shown):
+    """Of 200 points on 356 pixels: 11.1 pixels are 6.236 points."""
+    svg = SVG.replace("font: 11px", f"font-size: {drawn}px; font: 11px")
+    assert f"font-size: {shown}px" in figures.inlined(svg, "plot-3", "a")
+
+
 def test_what_cannot_be_scaled_is_refused():
     with pytest.raises(ValueError, match="plot-1 is no SVG with a viewBox"):
         figures.inlined("<svg width='3'></svg>", "plot-1", "a")
