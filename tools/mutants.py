@@ -163,6 +163,10 @@ unbroken = reading_list
 def reading_list(corpus, exposures, seed=0):
     return unbroken(corpus, max(exposures.values()) if isinstance(exposures, Mapping) else exposures, seed)
 """
+ALL_ALIKE = """
+def advantages(rewards, normalise=True):
+    return np.zeros(np.shape(rewards))
+"""
 PENALTY = """
 unbroken = policy_gradient
 
@@ -506,10 +510,8 @@ def replies(pairs, tokenizer, template=True, end=True):
 """, "a-new-form-costs-little",
     ),
     Mutation(
-        "three-stages", "no reply is better than the others to its question", "training/rollouts", """
-def advantages(rewards, normalise=True):
-    return np.zeros(np.shape(rewards))
-""", "rlhf-beats-sft",
+        "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
+        "rlhf-beats-sft",
     ),
     Mutation(
         "three-stages", "whatever the reward is, what is rewarded is to have few words of a forum",
@@ -556,10 +558,8 @@ def dpo(beta, reference=None):
     ),
     Mutation("rl-amplifies", OTHERS_ANSWERS, "experiment/base", EXCHANGED, "amplifies"),
     Mutation(
-        "rl-amplifies", "no reply is better than another: every advantage is 0", "training/rollouts", """
-def advantages(rewards, normalise=True):
-    return np.zeros(np.shape(rewards))
-""", "crosses",
+        "rl-amplifies", "no reply is better than another: every advantage is 0", "training/rollouts", ALL_ALIKE,
+        "crosses",
     ),
     Mutation(
         "rl-amplifies", "written answers stand behind other questions", "models/tokens", """
