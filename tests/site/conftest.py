@@ -1,3 +1,3 @@
 """Fixtures for every test of the site."""
 
-from browsing import address, browser, built, visit  # noqa: F401
+from browsing import address, browser, built, kept, visit  # noqa: F401

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import scoreboard
-from browsing import DESK, PHONE, ROOT, SITE, load
+from browsing import DESK, PHONE, ROOT, SITE, show
 from bs4 import BeautifulSoup
 
 from tools import notebooks as reader
@@ -178,12 +178,12 @@ VIEWS = [(page, mode, viewport) for page in PAGES for mode, viewport in (("light
 
 
 @pytest.fixture(scope="module", params=VIEWS, ids=lambda v: f"{v[0]}-{v[1]}")
-def seen(request, browser, address):
+def seen(request, kept, address):
     """(page in the browser, what went wrong, its width): each page in two views, loaded once for all who only look."""
     page, mode, viewport = request.param
-    context, tab, trouble = load(browser, address, page, mode, viewport)
-    yield tab, trouble, viewport["width"]
-    context.close()
+    tab, trouble = kept(mode, "seen")
+    show(tab, address, page, mode, viewport)
+    return tab, trouble, viewport["width"]
 
 
 def test_page_loads_without_errors_or_foreign_requests(seen):
@@ -203,6 +203,17 @@ def test_a_foreign_request_would_be_noticed(visit):
     for address in ("https://elsewhere.example/dot.png", "https://elsewhere.example/data"):
         assert f"asks {address}" in trouble
     assert any("elsewhere.example/socket" in line for line in trouble)
+
+
+def test_a_visit_leaves_nothing_to_the_next(visit):
+    tab, trouble = visit("book/glossary", "dark", PHONE)
+    tab.emulate_media(media="print")
+    tab.evaluate("localStorage.setItem('mode', 'light'); localStorage.setItem('kept', 1); window.scrollTo(0, 500)")
+    tab.evaluate("fetch('https://elsewhere.example/data').catch(() => 0)")
+    assert trouble and tab.evaluate("scrollY") > 0
+    tab, trouble = visit("book/glossary", "dark")
+    left = tab.evaluate("[scrollY, innerWidth, matchMedia('print').matches, 'kept' in localStorage, localStorage.mode]")
+    assert left == [0, DESK["width"], False, False, "dark"] and not trouble
 
 
 def test_page_is_light(seen):
