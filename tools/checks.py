@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 from .environment import clean
 from .notebooks import ROOT
 from .notebooks import notebooks as chapters
@@ -125,7 +127,7 @@ def notebooks() -> Count:
         return Count(failed=1)
     # The longest first, so that none runs alone at the end.
     files = sorted(chapters(ROOT).values(), key=lambda f: -minutes().get(f.stem, 0.0))
-    options = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "--durations=12", *SIDE_BY_SIDE)
+    options = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "--durations=40", *SIDE_BY_SIDE)
     return pytest(*options, *IN_ORDER, *files, ALIGNLAB_CACHE=trained(), **ONE_EACH)
 
 
@@ -196,13 +198,14 @@ def main(names: list[str]) -> int:
     for number, name in enumerate(chosen, 1):
         elapsed = clock(time.perf_counter() - STARTED)
         print(f"\n== {number}/{len(chosen)} {name}: {PARTS[name].__doc__} (elapsed {elapsed})", flush=True)
-        start = time.perf_counter()
+        start, idle = time.perf_counter(), psutil.cpu_times().idle
         count = PARTS[name]()
         total = Count(total.passed + count.passed, total.failed + count.failed, total.skipped + count.skipped)
-        took = clock(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        took, busy = clock(seconds), 1 - (psutil.cpu_times().idle - idle) / seconds / os.cpu_count()
         rows.append((name, PARTS[name].__doc__, took, count.passed + count.failed, count.skipped))
         lines.append(
-            f"  {name:10} {took:>6}  {count.passed:4} passed {count.failed:4} failed"
+            f"  {name:10} {took:>6}  cores {busy:4.0%} busy  {count.passed:4} passed {count.failed:4} failed"
             + (f" {count.skipped:4} skipped" if count.skipped else "")
         )
     if chosen == ["book"]:

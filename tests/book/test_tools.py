@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -340,6 +341,7 @@ def test_times_of_the_parts_are_noted_after_a_run_without_failure(tmp_path, monk
     assert checks.main([]) == failed
     said = capsys.readouterr().out
     assert f"7 passed, {failed} failed" in said and "123 GFLOP/s at the start, 123 now" in said
+    assert len(re.findall(r"(?:one|two) +0:00  cores +-?\d+% busy +[34] passed", said)) == 3
     assert checks.TIMES.exists() != bool(failed)
     if not failed:
         lines = checks.TIMES.read_text("utf-8").splitlines()
