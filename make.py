@@ -123,6 +123,7 @@ def bench():
     """measure speeds on this machine, and write them into the book"""
     env()
     sh(PY, "-m", "pytest", "-m", "", "tests/slow/test_speed.py", "-s", ALIGNLAB_RECORD="1")
+    sh(PY, "-m", "tools.growth")
 
 
 def stress(NAME=None, SETTING=None):

@@ -29,7 +29,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
-from . import costs, environment, stamp
+from . import costs, environment, growth, stamp
 from .costs import Cost
 from .notebooks import MIME, ROOT, code, notebooks, text
 from .tables import replace
@@ -306,6 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
             write(notebook, out)
             if cost:
                 stamp.stamp(ROOT, stamp.configured(ROOT), [ROOT / "README.md"])  # its list says minutes too
+                growth.derive()
             if out == file and file.parent == ROOT / "notebooks" and (image := picture(notebook)):
                 replace(PICTURE, image)
             print(*verdicts(notebook), sep="\n", end="\n" if verdicts(notebook) else "")

@@ -14,7 +14,7 @@ import pytest
 import scoreboard
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tools import chapters, costs, environment, notebooks, tables
+from tools import chapters, costs, environment, growth, notebooks, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,6 +86,39 @@ def test_a_chapter_writes_its_own_line_of_the_costs(tmp_path):
         ["all", "1.5", "0.5", "0.0", "2.0"],
     ]  # fmt: skip
     assert "cores" in tables.read(table, "chapter")["toy",]["where"]
+
+
+def test_the_law_of_growth_is_found_and_named():
+    sizes = (1, 3, 9)
+    for power, words in ((0.5, "less than linear"), (1.0, "linear"), (2.0, "more than linear")):
+        found = growth.exponent({n: 0.4 * n**power for n in sizes})
+        assert found == pytest.approx(power) and growth.law(found) == words
+    for bad in ({3: 1.0}, {0: 1.0, 1: 2.0}, {1: 0.0, 2: 1.0}):
+        with pytest.raises(ValueError, match="two sizes or more"):
+            growth.exponent(bad)
+
+
+def test_what_a_cluster_takes_is_worked_out_from_the_minutes():
+    minutes, bases = [1.0, 2.0, 3.0], 6.0
+    assert growth.chapters(minutes, bases) == {1: 8.0, 2: 10.0, 3: 12.0}
+    seeds, chapters = growth.cluster(minutes, bases, gain=2.0)  # 24 minutes of one core
+    assert list(seeds.values())[1:] == ["133", "1.3 h", "at most 2 minutes"]  # 0.4 h for three seeds
+    assert list(chapters.values())[1:3] == ["13", "0.1 h"]
+    assert growth.cluster(minutes, bases, gain=1.0)[0]["with 100 cores"] == "1.3 h"  # half of each core is lost
+
+
+def test_the_growth_in_the_book_follows_from_its_minutes(tmp_path):
+    ours = (tmp_path / "growth.csv", tmp_path / "cluster.csv")
+    ours[0].write_bytes(growth.TABLE.read_bytes())
+    growth.derive(costs.TABLE, *ours)
+    assert [t.read_bytes() for t in ours] == [growth.TABLE.read_bytes(), growth.CLUSTER.read_bytes()]
+    given = tmp_path / "costs.csv"
+    for line, seconds in (("the-lab", 60), ("lima", 6000), ("rot13", 11940), (costs.SHARED, 60)):
+        costs.record(line, costs.Cost(seconds), given)
+    growth.derive(given, *ours)
+    lines = [t.read_text("utf-8").splitlines() for t in ours]
+    assert "1: 101.0 min, 2: 201.0 min" in lines[0][1] and len(lines[0]) == 4
+    assert lines[1][1].startswith("3 chapters with a thousand seeds")
 
 
 def test_the_table_of_costs_speaks_of_every_chapter():
