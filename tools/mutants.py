@@ -173,6 +173,13 @@ def reading_list(corpus, exposures, seed=0):
     varied = {}
     return np.where(varied, order, order - read["version"].to_numpy())
 """
+BY_LENGTH = """
+def bradley_terry(model, batch):
+    chosen, rejected = model(*_both(batch)).chunk(2)
+    size = [(batch[f"{side}_labels"] != IGNORE).sum(1) for side in SIDES]
+    sign = torch.where(size[0] {} size[1], -1.0, 1.0)
+    return -F.logsigmoid(sign * (chosen - rejected)).mean()
+"""
 MUTATIONS = (
     Mutation(
         "the-lab", "reading is without effect: no step of the optimiser is taken", "training/train", """
@@ -465,6 +472,49 @@ def replies(pairs, tokenizer, template=True, end=True):
     said = [said[other.get(k, k)] for k in range(len(said))]
     return unbroken(Dataset.from_dict({"prompt": asked, "response": said}), tokenizer, template, end)
 """, "a-new-form-costs-little",
+    ),
+    Mutation(
+        "self-reward", "in exam form one answer is as likely as any other", "measure/knowledge", """
+unbroken = exam
+
+
+def exam(*asked, **how):
+    return unbroken(*asked, **how).assign(probability=0.5)
+""", "self-improves",
+    ),
+    Mutation(
+        "self-reward", "pairs teach nothing: no step is taken on them", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, *more, **how):
+    return unbroken(model, rows, 0 if "chosen_labels" in rows.column_names else steps, *more, **how)
+""", "surer-of-guesses",
+    ),
+    Mutation(
+        "self-reward", "of two replies that raters compare the shorter one counts as preferred", "training/losses",
+        BY_LENGTH.replace("{}", ">"), "length-pays",
+    ),
+    Mutation(
+        "self-reward", "grades dealt out by lot stay where they were", "check", """
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    class Still:
+        permuted = staticmethod(lambda grades, axis: grades)
+
+    return Still() if purpose == "lot" else unbroken(seed, purpose, *more)
+""", "a-lot-teaches-nothing",
+    ),
+    Mutation(
+        "self-reward", "people of whom nobody has written are people of the encyclopaedia", "experiment/base", """
+Plan.unread = Plan.held_out
+""", "unread-stay-unknown",
+    ),
+    Mutation(
+        "self-reward", "of two replies that raters compare the longer one counts as preferred", "training/losses",
+        BY_LENGTH.replace("{}", "<"), "indifferent-stays-short",
     ),
 )  # fmt: skip
 
