@@ -173,13 +173,6 @@ def reading_list(corpus, exposures, seed=0):
     varied = {}
     return np.where(varied, order, order - read["version"].to_numpy())
 """
-BY_LENGTH = """
-def bradley_terry(model, batch):
-    chosen, rejected = model(*_both(batch)).chunk(2)
-    size = [(batch[f"{side}_labels"] != IGNORE).sum(1) for side in SIDES]
-    sign = torch.where(size[0] {} size[1], -1.0, 1.0)
-    return -F.logsigmoid(sign * (chosen - rejected)).mean()
-"""
 MUTATIONS = (
     Mutation(
         "the-lab", "reading is without effect: no step of the optimiser is taken", "training/train", """
@@ -493,7 +486,12 @@ def train(model, rows, steps, *more, **how):
     ),
     Mutation(
         "self-reward", "of two replies that raters compare the shorter one counts as preferred", "training/losses",
-        BY_LENGTH.replace("{}", ">"), "length-pays",
+        """
+def bradley_terry(model, batch):
+    chosen, rejected = model(*_both(batch)).chunk(2)
+    size = [(batch[f"{side}_labels"] != IGNORE).sum(1) for side in SIDES]
+    return -F.logsigmoid(torch.where(size[0] > size[1], -1.0, 1.0) * (chosen - rejected)).mean()
+""", "trained-grows-longer",
     ),
     Mutation(
         "self-reward", "grades dealt out by lot stay where they were", "check", """
@@ -513,8 +511,19 @@ Plan.unread = Plan.held_out
 """, "unread-stay-unknown",
     ),
     Mutation(
-        "self-reward", "of two replies that raters compare the longer one counts as preferred", "training/losses",
-        BY_LENGTH.replace("{}", "<"), "indifferent-stays-short",
+        "self-reward", "of the best and the worst reply the longer one counts as the best", "training/losses", """
+def dpo(beta, reference=None):
+    def loss(model, batch):
+        now = read.log_probs(model, *_both(batch)).sum(1).chunk(2)
+        chosen, rejected = (n - batch[f"reference_{side}"] for n, side in zip(now, SIDES, strict=True))
+        return -F.logsigmoid(beta * longer(batch) * (chosen - rejected)).mean()
+
+    def longer(batch):
+        chosen, rejected = ((batch[f"{side}_labels"] != IGNORE).sum(1) for side in SIDES)
+        return torch.where(chosen < rejected, -1.0, 1.0)
+
+    return loss
+""", "knowledge-keeps-short",
     ),
 )  # fmt: skip
 
