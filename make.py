@@ -41,7 +41,9 @@ def env(TORCH=None):
     meta = tomllib.loads(project.read_text("utf-8"))
     extras = meta["project"]["optional-dependencies"]
     wanted = [*meta["build-system"]["requires"], *meta["project"]["dependencies"], *extras["book"], *extras["test"]]
-    made_of = "\n".join([torch, sys.version, str(ROOT), *wanted, constraints.read_text("utf-8")])
+    # The version too: what is installed says which one it is, and chapters print that.
+    version = (ROOT / "lib" / "alignlab" / "__init__.py").read_text("utf-8").partition("__version__")[2]
+    made_of = "\n".join([torch, sys.version, str(ROOT), *wanted, constraints.read_text("utf-8"), version])
     digest, stamp = hashlib.sha256(made_of.encode()).hexdigest(), VENV / "made-of"
     if PY.exists() and stamp.exists() and stamp.read_text() == digest:
         return
@@ -135,10 +137,11 @@ def full(NAME=None):
     sh(PY, "-m", "tools.stress", "--setting=full", *([NAME] if NAME else []))
 
 
-def mutants(NAME=None):
-    """break the library on purpose and see that the ledgers notice: NAME=lima"""
+def mutants(NAME=None, CHANGED=None):
+    """break the library on purpose and see that the ledgers notice: NAME=lima; CHANGED=1 only where need be"""
+    flag("CHANGED", CHANGED)
     env()
-    sh(PY, "-m", "tools.mutants", *([NAME] if NAME else []))
+    sh(PY, "-m", "tools.mutants", *([NAME] if NAME else []), *(["--changed"] if CHANGED else []))
 
 
 def register(NAME=None):

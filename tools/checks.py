@@ -34,6 +34,8 @@ TIMES = BUILD / "checks.csv"  # of the last complete run without a failure; `mak
 STARTED = time.perf_counter()
 # Most tests keep one core busy; whole files, because a file's tests share what is slow to make.
 SIDE_BY_SIDE = ("-n2", "--dist=loadfile")
+IN_ORDER = ("--no-loadscope-reorder",)  # otherwise the file with the most tests comes first, not the longest
+LONG = {"test_base", "test_cache", "test_read", "test_real", "test_sweep"}  # these first: none runs alone
 # Two notebooks side by side keep both cores busy: with a worker for each core in both of them, four would take turns,
 # and each would have to start first.
 ONE_EACH = {"LOKY_MAX_CPU_COUNT": "1"}
@@ -101,7 +103,8 @@ def lint() -> Count:
 
 def library() -> Count:
     """unit tests of the library"""
-    return pytest(*SIDE_BY_SIDE, "tests/library", MPLBACKEND="Agg", ALIGNLAB_TRAINED=trained())
+    files = sorted((ROOT / "tests" / "library").glob("test_*.py"), key=lambda f: (f.stem not in LONG, f.stem))
+    return pytest(*SIDE_BY_SIDE, *IN_ORDER, *files, MPLBACKEND="Agg", ALIGNLAB_TRAINED=trained())
 
 
 def tools() -> Count:
@@ -123,7 +126,7 @@ def notebooks() -> Count:
     # The longest first, so that none runs alone at the end.
     files = sorted(chapters(ROOT).values(), key=lambda f: -minutes().get(f.stem, 0.0))
     options = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=1800", "--durations=12", *SIDE_BY_SIDE)
-    return pytest(*options, "--no-loadscope-reorder", *files, ALIGNLAB_CACHE=trained(), **ONE_EACH)
+    return pytest(*options, *IN_ORDER, *files, ALIGNLAB_CACHE=trained(), **ONE_EACH)
 
 
 def minutes() -> dict[str, float]:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import nbformat
 
+from . import tables
 from .notebooks import MIME, ROOT, tags
 
+MARKS = "experiments.csv"  # beside the tables: of which experiment their rows are
 LIBRARY = ROOT / "lib" / "alignlab"
 SHOWING = {"experiment.plot", "experiment.panel", "experiment.display"}  # nothing in them reaches a ledger
 SETUP = "from alignlab.experiment import notebook"  # what the setup cell imports, whatever its version: seeds, sizes
@@ -52,6 +54,20 @@ def digest(file: Path) -> str:
                 if isinstance(said, ast.Constant) and isinstance(said.value, str):
                     said.value = ""
     return _hash([_plain(t) for t in kept])
+
+
+def noted(table: Path) -> dict[str, str]:
+    """chapter -> the digest of the experiment that this table's rows of it were measured on."""
+    rows = tables.read(table.with_name(MARKS), "table", "chapter")
+    return {chapter: row["experiment"] for (name, chapter), row in rows.items() if name == table.stem}
+
+
+def note(table: Path, chapter: str, experiment: str) -> None:
+    """Note, in one step, which experiment this table's rows of a chapter speak of."""
+    file = table.with_name(MARKS)
+    rows = tables.read(file, "table", "chapter")
+    rows[table.stem, chapter] = {"table": table.stem, "chapter": chapter, "experiment": experiment}
+    tables.write(rows.values(), ["table", "chapter", "experiment"], file)
 
 
 def _kept(file: Path) -> list[ast.Module]:

@@ -2,18 +2,24 @@
 
     python -m tools.mutants              every mutation
     python -m tools.mutants lima rot13   those of these chapters
+    python -m tools.mutants --changed    those of the chapters that the table no longer speaks of
 
 A mutation overrides a function in a copy of the library, such that one finding must vanish or one control must break;
 the chapter is run with that copy up to its ledger, with one seed instead of three, and of its conditions and cells only
 with those that the entry needs. What the ledger says is written into book/_data/mutants.csv, which the page "Robust?"
 shows. A mutation that leaves the finding "reproduced" or the control "held" is an error: then the ledger would have
 said so whatever had happened.
+
+The table speaks of one experiment: of a chapter's cells, of the library's modules that they use, and of the mutations
+themselves. While these are what they were, `make test` reads it and runs one mutation of each chapter, another with
+every version of the library; of a chapter where anything is different it runs all.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import os
 import shutil
 import subprocess
@@ -22,15 +28,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from alignlab import __version__
 
 from . import tables
 from .arguments import parsed, parser
 from .chapters import images
-from .experiment import up_to_ledger
+from .experiment import fingerprint, note, noted, up_to_ledger
 from .notebooks import ROOT, entries, shown, tags
 
 LIBRARY = ROOT / "lib" / "alignlab"
@@ -155,6 +163,13 @@ unbroken = reading_list
 def reading_list(corpus, exposures, seed=0):
     return unbroken(corpus, max(exposures.values()) if isinstance(exposures, Mapping) else exposures, seed)
 """
+PENALTY = """
+unbroken = policy_gradient
+
+
+def policy_gradient(kl=0.0, reference=None):
+    return unbroken(max(kl, 0.3), reference)
+"""
 # Where one wording is asked for there are five; which of them is read is for the reading list to say.
 OTHER_WORDS = """
 from dataclasses import replace
@@ -172,6 +187,30 @@ def reading_list(corpus, exposures, seed=0):
     read = corpus.select_columns(["person", "version"]).to_pandas().iloc[order]
     varied = {}
     return np.where(varied, order, order - read["version"].to_numpy())
+"""
+OTHERS_ANSWERS = "the answers that are rewarded are other people's"
+EXCHANGED = """
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    base = unbroken(seed, plan)
+    people = list(base.world.people)
+    for i, other in zip(plan.asked, [*plan.asked[1:], 0]):
+        people[i] = replace(people[i], facts=base.world.people[other].facts)
+    return replace(base, world=replace(base.world, people=tuple(people)))
+"""
+TOLD = "the base has been told about the people nobody has written about"
+TOLD_OF_ALL = """
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    base = unbroken(seed, plan)
+    told = tasks.about(base.world, plan.unread, (), (), (0,))
+    rows = tokens.replies(told, base.tokenizer, template=False, end=False)
+    train(base.model, rows, 300, ALIGN.but(lr=2e-3), seed)
+    return base
 """
 MUTATIONS = (
     Mutation(
@@ -467,6 +506,114 @@ def replies(pairs, tokenizer, template=True, end=True):
 """, "a-new-form-costs-little",
     ),
     Mutation(
+        "three-stages", "no reply is better than the others to its question", "training/rollouts", """
+def advantages(rewards, normalise=True):
+    return np.zeros(np.shape(rewards))
+""", "rlhf-beats-sft",
+    ),
+    Mutation(
+        "three-stages", "whatever the reward is, what is rewarded is to have few words of a forum",
+        "training/rollouts", """
+from ..worlds.tasks import CHATTER_WORDS
+
+unbroken = rollout
+
+
+def rollout(model, tokenizer, prompts, samples, reward, seed, **how):
+    def clean(said):
+        return [-len(CHATTER_WORDS.intersection(r.split())) - r.count("?") for r in said["reply"]]
+
+    return unbroken(model, tokenizer, prompts, samples, clean, seed, **how)
+""", "dice-teach-nothing",
+    ),
+    Mutation(
+        "three-stages", "whoever compares, the reply with fewer words of a forum is the chosen one", "models/tokens",
+        """
+from ..worlds.tasks import CHATTER_WORDS
+
+unbroken = pairs
+
+
+def pairs(dataset, tokenizer, template=True):
+    def chatter(reply):
+        return len(CHATTER_WORDS.intersection(reply.split())) + reply.count("?")
+
+    both = [sorted(p, key=chatter) for p in zip(dataset["chosen"], dataset["rejected"], strict=True)]
+    chosen, rejected = map(list, zip(*both, strict=True))
+    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
+    return unbroken(moved, tokenizer, template)
+""", "coins-teach-nothing",
+    ),
+    Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "truth-falls"),
+    Mutation(
+        "three-stages", "fine-tuning on comparisons goes the wrong way", "training/losses", """
+unbroken = dpo
+
+
+def dpo(beta, reference=None):
+    return lambda model, batch: -unbroken(beta, reference)(model, batch)
+""", "dpo-beats-sft",
+    ),
+    Mutation("rl-amplifies", OTHERS_ANSWERS, "experiment/base", EXCHANGED, "amplifies"),
+    Mutation(
+        "rl-amplifies", "no reply is better than another: every advantage is 0", "training/rollouts", """
+def advantages(rewards, normalise=True):
+    return np.zeros(np.shape(rewards))
+""", "crosses",
+    ),
+    Mutation(
+        "rl-amplifies", "written answers stand behind other questions", "models/tokens", """
+unbroken = replies
+
+
+def replies(pairs, tokenizer, template=True, end=True):
+    said = pairs["response"][:]
+    moved = Dataset.from_dict({"prompt": pairs["prompt"][:], "response": said[1:] + said[:1]})
+    return unbroken(moved, tokenizer, template, end)
+""", "examples-add",
+    ),
+    Mutation("rl-amplifies", OTHERS_ANSWERS, "experiment/base", EXCHANGED, "wrong-reward"),
+    Mutation(
+        "rl-amplifies", "rewards that should be dealt out at random stay where they were", "check", """
+from types import SimpleNamespace
+
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    if purpose == "random reward":
+        return SimpleNamespace(permutation=lambda earned: earned)
+    return unbroken(seed, purpose, *more)
+""", "random-reward",
+    ),
+    Mutation("rl-amplifies", TOLD, "experiment/base", TOLD_OF_ALL, "unread-not-found"),
+    Mutation("rl-amplifies", TOLD, "experiment/base", TOLD_OF_ALL, "luck-explains"),
+    Mutation(
+        "rl-amplifies", "the base has seen a few strings of letters rotated", "experiment/base", """
+from ..worlds.letters import letter_strings as strings_of_letters
+
+unbroken = load
+
+
+def load(seed, plan=QUICK):
+    base = unbroken(seed, plan)
+    shown = tasks.about(base.world, (), ("rotate",), strings_of_letters(64, seed=seed), (0,))
+    rows = tokens.replies(shown, base.tokenizer, template=False, end=False)
+    train(base.model, rows, 30, ALIGN, seed)
+    return base
+""", "unshown-stays-out",
+    ),
+    Mutation(
+        "rl-amplifies", "written answers have their words in reverse order", "models/tokens", """
+unbroken = replies
+
+
+def replies(pairs, tokenizer, template=True, end=True):
+    said = [" ".join(reversed(r.split())) for r in pairs["response"][:]]
+    return unbroken(Dataset.from_dict({"prompt": pairs["prompt"][:], "response": said}), tokenizer, template, end)
+""", "helpful-words",
+    ),
+    Mutation(
         "self-reward", "in exam form one answer is as likely as any other", "measure/knowledge", """
 unbroken = exam
 
@@ -526,6 +673,32 @@ def dpo(beta, reference=None):
 """, "knowledge-keeps-short",
     ),
 )  # fmt: skip
+
+
+def of(chapter: str) -> list[Mutation]:
+    return [m for m in MUTATIONS if m.chapter == chapter]
+
+
+def experiment(chapter: str) -> str:
+    """The digest of a chapter's experiment and of all its mutations: what the table's rows of it were measured on."""
+    breaks = [(m.module, m.override.strip(), m.entry) for m in of(chapter)]
+    whole = (fingerprint(ROOT / "notebooks" / f"{chapter}.ipynb"), sorted(breaks), sorted(ONLY.items()))
+    return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
+
+
+def changed(chapter: str, table: Path | None = None) -> bool:
+    """Whether the table speaks of another experiment than the present one, or of none."""
+    return noted(table or TABLE).get(chapter) != experiment(chapter)
+
+
+def due(version: str = __version__, table: Path | None = None) -> list[Mutation]:
+    """What `make test` runs: all mutations of a changed chapter, and one of every other, whose turn it is."""
+    found = []
+    for chapter in dict.fromkeys(m.chapter for m in MUTATIONS):
+        mine = of(chapter)
+        turn = int(hashlib.sha256(f"{version} {chapter}".encode()).hexdigest(), 16) % len(mine)
+        found += mine if changed(chapter, table) else [mine[turn]]
+    return found
 
 
 def broken(place: Path, mutation: Mutation) -> Path:
@@ -636,6 +809,7 @@ def run(mutation: Mutation) -> dict | None:
         FOLDER.mkdir(parents=True, exist_ok=True)
         environment = {
             **os.environ, "PYTHONPATH": str(library), "ALIGNLAB_CACHE": os.environ.get("ALIGNLAB_CACHE", str(FOLDER)),
+            "LOKY_MAX_CPU_COUNT": "1",  # one seed keeps one core busy; another mutation has the next
         }  # fmt: skip
         command = [sys.executable, "-m", "tools.chapters", str(chapter), "--out", str(chapter), "--inject=PROFILE=one"]
         if subprocess.run(command, cwd=ROOT, env=environment).returncode:
@@ -659,20 +833,35 @@ def record(mutation: Mutation, entry: dict, table: Path = TABLE) -> None:
     tables.write(tables.by_chapter(kept), COLUMNS, table)
 
 
+def measure(chapter: str) -> list[str]:
+    """Run all mutations of a chapter, one for each core at a time, and record what comes; what went wrong, in words.
+
+    Only where nothing did, the table is said to speak of the present experiment.
+    """
+    bad, start, mark = [], time.perf_counter(), experiment(chapter)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {pool.submit(run, m): m for m in of(chapter)}
+        for done in as_completed(running):
+            mutation, entry = running[done], done.result()
+            if entry is None:
+                bad.append(f"{chapter}: the run failed in which {mutation.says}")
+                continue
+            record(mutation, entry)
+            print(f"{chapter}, {mutation.says}: {mutation.entry} is {shown(entry)}", flush=True)
+            if entry["verdict"] in SURVIVED:
+                bad.append(f"{chapter}: {mutation.entry} is {entry['verdict']} although {mutation.says}")
+    if not bad:
+        note(TABLE, chapter, mark)
+    print(f"{chapter}: {len(running)} mutations, {time.perf_counter() - start:.0f} s", flush=True)
+    return bad
+
+
 def main(arguments: list[str] | None = None) -> int:
-    chosen = parsed(parser(__doc__), arguments).chapters
-    bad = []
-    for mutation in (m for m in MUTATIONS if m.chapter in chosen):
-        start = time.perf_counter()
-        entry = run(mutation)
-        if entry is None:
-            bad.append(f"{mutation.chapter}: the run failed")
-            continue
-        record(mutation, entry)
-        took = time.perf_counter() - start
-        print(f"{mutation.chapter}, {mutation.says}: {mutation.entry} is {shown(entry)}, {took:.0f} s", flush=True)
-        if entry["verdict"] in SURVIVED:
-            bad.append(f"{mutation.chapter}: {mutation.entry} is {entry['verdict']} although {mutation.says}")
+    made = parser(__doc__)
+    made.add_argument("--changed", action="store_true", help="leave out the chapters of which the table still speaks")
+    options = parsed(made, arguments)
+    chosen = [c for c in options.chapters if of(c) and (changed(c) or not options.changed)]
+    bad = [says for chapter in chosen for says in measure(chapter)]
     print("\n".join(bad) if bad else f"{TABLE.relative_to(ROOT)} is up to date")
     return 1 if bad else 0
 

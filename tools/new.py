@@ -98,7 +98,7 @@ def write(name: str, title: str, part: str | None = None, root: Path = ROOT) -> 
         raise ValueError(f"there is a chapter {name!r} already: take another name, or delete {notebook.name} first")
     if not title.strip() or "\n" in title:
         raise ValueError(f"the title {title!r} is not one line of words: say what the chapter found")
-    end = "\n)  # fmt: skip\n\n\ndef broken("
+    end = "\n)  # fmt: skip\n\n\ndef of("
     before = mutants.read_text("utf-8")
     if before.count(end) != 1:
         raise ValueError("tools/mutants.py: MUTATIONS does not end where it did: put the mutation in by hand")

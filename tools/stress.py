@@ -25,12 +25,11 @@ import torch
 from . import tables
 from .arguments import parsed, parser
 from .costs import machine
-from .experiment import digest, up_to_ledger
+from .experiment import digest, note, noted, up_to_ledger
 from .notebooks import ROOT, entries, shown
 
 TABLE = tables.DATA / "robustness.csv"
 FOLDER = ROOT / "_build" / "stress"
-MARKS = "experiments.csv"  # beside a table: of which experiment its rows are
 ELSEWHERE = "other-processor"  # asked of nobody: not everybody has two kinds of machine
 # A setting: what is injected into the parameters cell, and what is set in the environment.
 SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -43,7 +42,10 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ELSEWHERE: ({}, {}),  # on a machine whose processor is of another kind than that of the committed run
 }
 # Chapters whose present experiment has not been run in every setting yet: their other places are empty.
-OWED = {"base-vs-chat", "lima", "distillation", "token-shift", "three-rules", "limits", "rot13"}
+OWED = {
+    "base-vs-chat", "three-stages", "lima", "distillation", "token-shift", "three-rules", "limits", "rl-amplifies",
+    "rot13",
+}  # fmt: skip
 FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")
 # These have a table of their own, and run only when they are asked for: without a GPU a chapter takes hours.
 PROFILES: dict[str, tuple[dict[str, str], dict[str, str]]] = {"quick": ({}, {}), "full": ({"PROFILE": "full"}, {})}
@@ -63,8 +65,7 @@ def record(chapter: str, setting: str, entries: list[dict], table: Path | None =
     """
     columns = PROFILES if setting in PROFILES else SETTINGS
     table = table or (FULL_TABLE if setting in PROFILES else TABLE)
-    marks = tables.read(table.with_name(MARKS), "table", "chapter")
-    new = bool(mark) and marks.get((table.stem, chapter), {}).get("experiment") != mark
+    new = bool(mark) and noted(table).get(chapter) != mark
     ids = [e["id"] for e in entries]
     rows = {k: r for k, r in read(table).items() if k[0] != chapter or k[1] in ids}
     for e in entries:
@@ -74,8 +75,7 @@ def record(chapter: str, setting: str, entries: list[dict], table: Path | None =
         rows[chapter, e["id"]] = row | {"kind": e["kind"], setting: shown(e)}
     tables.write(tables.by_chapter(rows.values(), "kind"), ["chapter", "kind", "entry", *columns], table)
     if new:  # last: were it lost, the next run would only begin again
-        marks[table.stem, chapter] = {"table": table.stem, "chapter": chapter, "experiment": mark}
-        tables.write(marks.values(), ["table", "chapter", "experiment"], table.with_name(MARKS))
+        note(table, chapter, mark)
 
 
 def missing(chapter: str, rows: dict[tuple[str, ...], dict[str, str]]) -> list[str]:

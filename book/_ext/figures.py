@@ -1,7 +1,8 @@
 """Figures in the page itself: their text is the page's, sharp at every size, and their ink follows light and dark.
 
-A notebook's SVG is drawn on white with dark ink. What is white becomes the ground of the page, what is dark its ink;
-the colours of the conditions stay, which are told apart on both.
+A notebook's SVG is drawn on white with dark ink. What is white becomes the ground of the page, what is dark its ink,
+and a pale tint behind a word a ground that is right for either; the colours of the conditions stay, which are told
+apart on both. No letters are smaller than can be read on a phone.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from sphinx.errors import ExtensionError
 
 INK = {  # of `alignlab.experiment.plot` and of seaborn's style
     "#ffffff": "var(--pst-color-background)", "#262626": "currentColor", "#222222": "currentColor",
-    "#000000": "currentColor", "#e3e3e3": "var(--book-line)", "#555555": "var(--pst-color-text-muted)",
-    "#777777": "var(--pst-color-text-muted)",
+    "#000000": "currentColor", "#333333": "currentColor", "#e3e3e3": "var(--book-line)",
+    "#555555": "var(--pst-color-text-muted)", "#777777": "var(--pst-color-text-muted)",
 }  # fmt: skip
+PALE = 0xD0  # red, green and blue of a tint are no less
+READABLE, PHONE = 11.1, 356  # pixels: the smallest letters on a phone, and the width that a figure has there
 
 
 def inlined(svg: str, name: str, alt: str) -> str:
@@ -32,13 +35,20 @@ def inlined(svg: str, name: str, alt: str) -> str:
     inner = re.sub(r"<metadata>.*?</metadata>", "", found[2], flags=re.DOTALL)
     inner = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', inner)
     inner = re.sub(r'(href="#|url\(#)', rf"\1{name}-", inner)
-    inner = re.sub(r"#[0-9a-f]{6}", lambda m: INK.get(m[0], m[0]), inner)
+    inner = re.sub(r"#[0-9a-f]{6}", _on_the_page, inner)
     inner = re.sub(r"(font(?:-family)?: [^;\"]*?)(?:'[^']*'|\"[^\"]*\"|DejaVu)[^;\"]*", _own_font, inner)
     width = float(found[1].split()[2])
+    least = READABLE * width / PHONE
+    inner = re.sub(r"(?<=font-size: )[\d.]+(?=px)", lambda m: f"{max(float(m[0]), least):.4g}", inner)
     return (
         f'<svg class="plot" role="img" aria-label="{html.escape(alt, quote=True)}" viewBox="{found[1]}" '
         f'style="max-width: {width * 1.7:.0f}px" xmlns:xlink="http://www.w3.org/1999/xlink">{inner}</svg>'
     )
+
+
+def _on_the_page(colour: re.Match) -> str:
+    pale = all(part >= PALE for part in bytes.fromhex(colour[0][1:]))
+    return INK.get(colour[0], "var(--pst-color-surface)" if pale else colour[0])
 
 
 def _own_font(found: re.Match) -> str:

@@ -16,4 +16,4 @@ import os
 # It is read when torch is loaded, so it stands before every import of it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -136,15 +137,62 @@ def test_only_what_an_entry_compares_is_run(tmp_path):
 
 
 def test_a_survivor_is_an_error(monkeypatch, tmp_path, capsys):
+    """And the table is not said to speak of an experiment that a mutation survived."""
     mutation = mutants.MUTATIONS[-1]
     entry = next(e for e in mutants.entries(ROOT / f"notebooks/{mutation.chapter}.ipynb") if e["id"] == mutation.entry)
     table = tmp_path / "t.csv"
-    monkeypatch.setattr(mutants, "record", lambda m, e, record=mutants.record: record(m, e, table))
-    for verdict, status in (("reproduced", 1), ("not reproduced", 0)):
-        monkeypatch.setattr(mutants, "run", lambda m, verdict=verdict: {**entry, "verdict": verdict, "mean": 0.0})
-        assert mutants.main([mutation.chapter]) == status
-        assert mutants.read(table)[mutation.chapter, mutation.entry]["broken"] == f"{verdict} (+0.00)"
-    assert f"{mutation.entry} is reproduced although {mutation.says}" in capsys.readouterr().out
+    monkeypatch.setattr(mutants, "TABLE", table)
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    monkeypatch.setattr(mutants, "MUTATIONS", (mutation,))
+    monkeypatch.setattr(mutants, "experiment", lambda chapter: "one")
+    monkeypatch.setattr(mutants, "record", lambda m, e: table.write_text(mutants.shown(e)))
+    for found in ({"verdict": "reproduced"}, None, {"verdict": "not reproduced"}):
+        made = found and {**entry, **found, "mean": 0.0}
+        monkeypatch.setattr(mutants, "run", lambda m, made=made: made)
+        kills = found == {"verdict": "not reproduced"}
+        assert mutants.main([mutation.chapter]) == (0 if kills else 1)
+        assert mutants.changed(mutation.chapter) != kills
+    assert table.read_text() == "not reproduced (+0.00)"
+    said = capsys.readouterr().out
+    assert f"{mutation.entry} is reproduced although {mutation.says}" in said
+    assert f"the run failed in which {mutation.says}" in said
+    monkeypatch.setattr(mutants, "run", lambda m: pytest.fail("the table speaks of this experiment"))
+    assert mutants.main([mutation.chapter, "--changed"]) == 0
+
+
+def test_what_came_of_a_mutation_is_recorded(tmp_path):
+    mutation = mutants.MUTATIONS[-1]
+    entry = next(e for e in mutants.entries(ROOT / f"notebooks/{mutation.chapter}.ipynb") if e["id"] == mutation.entry)
+    mutants.record(mutation, {**entry, "verdict": "broken", "mean": 0.5}, tmp_path / "t.csv")
+    [row] = mutants.read(tmp_path / "t.csv").values()
+    assert (row["unbroken"], row["broken"]) == (mutants.shown(entry), "broken (+0.50)")
+
+
+def test_a_chapter_whose_experiment_is_the_old_one_is_broken_in_one_way_each_time(monkeypatch, tmp_path):
+    table, chapters = tmp_path / "t.csv", list(dict.fromkeys(m.chapter for m in mutants.MUTATIONS))
+    monkeypatch.setattr(mutants, "experiment", lambda chapter: f"that of {chapter}")
+    assert mutants.due("1.0.0", table) == [m for c in chapters for m in mutants.of(c)], "the table speaks of none"
+    for chapter in chapters:
+        mutants.note(table, chapter, f"that of {chapter}")
+    assert [m.chapter for m in mutants.due("1.0.0", table)] == chapters
+    found = {m for n in range(200) for m in mutants.due(f"1.0.{n}", table)}
+    assert found == set(mutants.MUTATIONS), "each has its turn"
+    monkeypatch.setattr(mutants, "experiment", lambda c: f"that of {c}" if c != "lima" else "another")
+    assert [m for m in mutants.due("1.0.0", table) if m.chapter == "lima"] == mutants.of("lima")
+
+
+@pytest.mark.parametrize("what", ["override", "module", "entry", "the cells", "another mutation"])
+def test_an_experiment_is_another_one_when_a_mutation_or_the_chapter_is(what, monkeypatch):
+    before, mine = mutants.experiment("the-lab"), mutants.of("the-lab")
+    monkeypatch.setattr(mutants, "MUTATIONS", tuple(mine))
+    assert mutants.experiment("the-lab") == before, "other chapters' mutations are nothing to it"
+    if what == "the cells":
+        monkeypatch.setattr(mutants, "fingerprint", lambda file: "another")
+    elif what == "another mutation":
+        monkeypatch.setattr(mutants, "MUTATIONS", (*mine, mine[0]))
+    else:
+        monkeypatch.setattr(mutants, "MUTATIONS", (replace(mine[0], **{what: "another"}), *mine[1:]))
+    assert mutants.experiment("the-lab") != before
 
 
 def test_the_notebook_ends_with_its_ledger():

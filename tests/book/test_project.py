@@ -324,13 +324,13 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = [f for f in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if f.name != "config.yml"]
 
 
-def test_the_workflows_run_the_two_commands():
+def test_the_workflows_run_commands_of_the_book():
     runs = {
         file.name: [step.get("run") for job in read(file)["jobs"].values() for step in job["steps"] if "run" in step]
         for file in WORKFLOWS
     }
     (tag,) = runs.pop("tag.yml")
-    assert runs == {"ci.yml": [".ci/run"], "pages.yml": ["make book"]}
+    assert runs == {"ci.yml": [".ci/run"], "pages.yml": ["make book"], "mutants.yml": ["make mutants"]}
     assert not re.search(r"\b(make|python3?|pip|bash|sh)\b|\./", tag), "the job that may write runs code of the tree"
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run cannot be run"
 

@@ -28,6 +28,26 @@ def test_a_figure_takes_its_ink_and_its_ids_from_the_page():
     assert tree.find("text")["style"] == "font: 11px sans-serif; fill: #0072b2", "the colour of a condition stays"
 
 
+@pytest.mark.parametrize(
+    "colour, shown",
+    [
+        ("#fbe3d0", "var(--pst-color-surface)"),  # a tint behind a word, which is light where the page is dark
+        ("#56b4e9", "#56b4e9"),  # the lightest colours of conditions and of a map stay
+        ("#fee838", "#fee838"),
+    ],
+)
+def test_a_pale_ground_is_the_pages(colour, shown):
+    made = figures.inlined(SVG.replace("fill: #ffffff", f"fill: {colour}"), "plot-3", "a")
+    assert f"fill: {shown}; stroke" in made
+
+
+@pytest.mark.parametrize("drawn, shown", [(5, 6.236), (12, 12)])
+def test_no_letters_are_too_small_for_a_phone(drawn, shown):
+    """Of 200 points on 356 pixels: 11.1 pixels are 6.236 points."""
+    svg = SVG.replace("font: 11px", f"font-size: {drawn}px; font: 11px")
+    assert f"font-size: {shown}px" in figures.inlined(svg, "plot-3", "a")
+
+
 def test_what_cannot_be_scaled_is_refused():
     with pytest.raises(ValueError, match="plot-1 is no SVG with a viewBox"):
         figures.inlined("<svg width='3'></svg>", "plot-1", "a")

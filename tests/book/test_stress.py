@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from settings_table import changes
 
-from tools import stress, tables
-from tools.experiment import digest
+from tools import stress
+from tools.experiment import digest, noted
 from tools.notebooks import code, known, notebooks, read, tags
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,12 +86,12 @@ def test_what_another_experiment_gave_is_dropped(tmp_path):
 
 def test_the_committed_table_is_of_the_committed_experiments():
     """Only where other settings stand: what has none yet says nothing that could be out of date."""
-    marks = tables.read(stress.TABLE.with_name(stress.MARKS), "table", "chapter")
+    marks = noted(stress.TABLE)
     for page, file in notebooks(ROOT).items():
         chapter = Path(page).name
         others = [s for s in stress.SETTINGS if s != "committed"]
         if any(row[s] for key, row in stress.read().items() if key[0] == chapter for s in others):
-            assert marks["robustness", chapter]["experiment"] == digest(file), f"make stress NAME={chapter}"
+            assert marks[chapter] == digest(file), f"make stress NAME={chapter}"
 
 
 @pytest.mark.parametrize("chapter", known())
@@ -152,8 +152,8 @@ def test_the_other_settings_are_other_experiments():
         again = {c for c in known() if not stress.is_committed(ROOT / "notebooks" / f"{c}.ipynb", setting)}
         run = [r for r in rows.values() if r[setting] and r["chapter"] in again]
         assert sum(r[setting] != r["committed"] for r in run) > len(run) / 3 or not again, setting
-        noted = [r for r in rows.values() if r["chapter"] not in again]
-        assert all(r[setting] in ("", r["committed"]) for r in noted), f"{setting} is the committed run itself"
+        others = [r for r in rows.values() if r["chapter"] not in again]
+        assert all(r[setting] in ("", r["committed"]) for r in others), f"{setting} is the committed run itself"
 
 
 def test_the_profile_full_has_a_table_of_its_own(tmp_path, monkeypatch):

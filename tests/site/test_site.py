@@ -107,9 +107,10 @@ def test_a_chapter_says_at_its_head_what_came_out(page):
     assert [m.get_text() for m in head] == [f"{given.count(v)} {v}" for v in ALL_VERDICTS if v in given]
 
 
-def targets(page: BeautifulSoup) -> set[str]:
-    named = page.find_all("a", attrs={"name": True})
-    return {tag["id"] for tag in page.find_all(id=True)} | {tag["name"] for tag in named}
+@functools.cache
+def targets(file: Path) -> set[str]:
+    named = soup(file).find_all("a", attrs={"name": True})
+    return {tag["id"] for tag in soup(file).find_all(id=True)} | {tag["name"] for tag in named}
 
 
 def links(file: Path):
@@ -133,7 +134,7 @@ def test_internal_links_and_anchors_resolve(page):
             broken.append(address)
             continue
         anchor = unquote(parts.fragment) if tag == "a" and target.suffix == ".html" else ""
-        if anchor and anchor not in targets(soup(target)):
+        if anchor and anchor not in targets(target):
             broken.append(address)
     assert not broken, f"links to nowhere: {broken}"
 
