@@ -632,6 +632,25 @@ def train(model, rows, steps, *more, **how):
 """, "surer-of-guesses",
     ),
     Mutation(
+        "self-reward", "a judge is not followed: no step is taken on its pairs", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, *more, **how):
+    return unbroken(model, rows, 0 if "reference_chosen" in rows.column_names else steps, *more, **how)
+""", "truth-falls",
+    ),
+    Mutation(
+        "self-reward", "in exam form the likely answers count as unlikely", "measure/knowledge", """
+unbroken = exam
+
+
+def exam(*asked, **how):
+    found = unbroken(*asked, **how)
+    return found.assign(probability=1 - found["probability"])
+""", "truth-adds-little",
+    ),
+    Mutation(
         "self-reward", "of two replies that raters compare the shorter one counts as preferred", "training/losses",
         """
 def bradley_terry(model, batch):
