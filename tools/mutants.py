@@ -614,12 +614,13 @@ def replies(pairs, tokenizer, template=True, end=True):
 """, "helpful-words",
     ),
     Mutation(
-        "self-reward", "in exam form one answer is as likely as any other", "measure/knowledge", """
+        "self-reward", "in exam form the likely answers count as unlikely", "measure/knowledge", """
 unbroken = exam
 
 
 def exam(*asked, **how):
-    return unbroken(*asked, **how).assign(probability=0.5)
+    found = unbroken(*asked, **how)
+    return found.assign(probability=1 - found["probability"])
 """, "self-improves",
     ),
     Mutation(
@@ -641,7 +642,7 @@ def train(model, rows, steps, *more, **how):
 """, "truth-falls",
     ),
     Mutation(
-        "self-reward", "in exam form the likely answers count as unlikely", "measure/knowledge", """
+        "self-reward", "the judge takes in exam form the likely for the unlikely", "measure/knowledge", """
 unbroken = exam
 
 
