@@ -652,15 +652,6 @@ def exam(*asked, **how):
 """, "truth-adds-little",
     ),
     Mutation(
-        "self-reward", "of two replies that raters compare the shorter one counts as preferred", "training/losses",
-        """
-def bradley_terry(model, batch):
-    chosen, rejected = model(*_both(batch)).chunk(2)
-    size = [(batch[f"{side}_labels"] != IGNORE).sum(1) for side in SIDES]
-    return -F.logsigmoid(torch.where(size[0] > size[1], -1.0, 1.0) * (chosen - rejected)).mean()
-""", "trained-grows-longer",
-    ),
-    Mutation(
         "self-reward", "grades dealt out by lot stay where they were", "check", """
 unbroken = rng
 
