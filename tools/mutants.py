@@ -613,6 +613,76 @@ def replies(pairs, tokenizer, template=True, end=True):
     return unbroken(Dataset.from_dict({"prompt": pairs["prompt"][:], "response": said}), tokenizer, template, end)
 """, "helpful-words",
     ),
+    Mutation(
+        "self-reward", "in exam form the likely answers count as unlikely", "measure/knowledge", """
+unbroken = exam
+
+
+def exam(*asked, **how):
+    found = unbroken(*asked, **how)
+    return found.assign(probability=1 - found["probability"])
+""", "self-improves",
+    ),
+    Mutation(
+        "self-reward", "pairs teach nothing: no step is taken on them", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, *more, **how):
+    return unbroken(model, rows, 0 if "chosen_labels" in rows.column_names else steps, *more, **how)
+""", "surer-of-guesses",
+    ),
+    Mutation(
+        "self-reward", "a judge is not followed: no step is taken on its pairs", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, *more, **how):
+    return unbroken(model, rows, 0 if "reference_chosen" in rows.column_names else steps, *more, **how)
+""", "truth-falls",
+    ),
+    Mutation(
+        "self-reward", "the judge takes in exam form the likely for the unlikely", "measure/knowledge", """
+unbroken = exam
+
+
+def exam(*asked, **how):
+    found = unbroken(*asked, **how)
+    return found.assign(probability=1 - found["probability"])
+""", "truth-adds-little",
+    ),
+    Mutation(
+        "self-reward", "grades dealt out by lot stay where they were", "check", """
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    class Still:
+        permuted = staticmethod(lambda grades, axis: grades)
+
+    return Still() if purpose == "lot" else unbroken(seed, purpose, *more)
+""", "a-lot-teaches-nothing",
+    ),
+    Mutation(
+        "self-reward", "people of whom nobody has written are people of the encyclopaedia", "experiment/base", """
+Plan.unread = Plan.held_out
+""", "unread-stay-unknown",
+    ),
+    Mutation(
+        "self-reward", "of the best and the worst reply the longer one counts as the best", "training/losses", """
+def dpo(beta, reference=None):
+    def loss(model, batch):
+        now = read.log_probs(model, *_both(batch)).sum(1).chunk(2)
+        chosen, rejected = (n - batch[f"reference_{side}"] for n, side in zip(now, SIDES, strict=True))
+        return -F.logsigmoid(beta * longer(batch) * (chosen - rejected)).mean()
+
+    def longer(batch):
+        chosen, rejected = ((batch[f"{side}_labels"] != IGNORE).sum(1) for side in SIDES)
+        return torch.where(chosen < rejected, -1.0, 1.0)
+
+    return loss
+""", "knowledge-keeps-short",
+    ),
 )  # fmt: skip
 
 
