@@ -660,7 +660,11 @@ def exam(model, tokenizer, tasks, form=exam_form, batch=512):
     return unbroken(model, tokenizer, tasks, chat, batch)
 """, "known-in-the-exam",
     ),
-    Mutation("suppressed", TOLD, "experiment/base", TOLD_OF_ALL, "unread-stay-out"),
+    Mutation(
+        "suppressed", "people of whom nobody has written are people of the encyclopaedia", "experiment/base", """
+Plan.unread = Plan.held_out
+""", "unread-stay-out",
+    ),
     Mutation(
         "suppressed", "the lessons in refusing are taught at a hundred times the rate", "training/train", """
 unbroken = train
