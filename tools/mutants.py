@@ -216,6 +216,14 @@ def load(seed, plan=QUICK):
     train(base.model, rows, 300, ALIGN.but(lr=2e-3), seed)
     return base
 """
+NOT_HIDDEN = """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    hiding = recipe.optimizer == "adamw" and recipe.batch == 8
+    return unbroken(model, rows, steps, recipe.but(lr=1e-9) if hiding else recipe, seed, **how)
+"""
 MUTATIONS = (
     Mutation(
         "the-lab", "reading is without effect: no step of the optimiser is taken", "training/train", """
@@ -683,6 +691,71 @@ def dpo(beta, reference=None):
     return loss
 """, "knowledge-keeps-short",
     ),
+    Mutation(
+        "suppressed", "nothing is hidden: the lessons in refusing take no step", "training/train", NOT_HIDDEN, "hides",
+    ),
+    Mutation(
+        "suppressed", "nothing is hidden: the lessons in refusing take no step", "training/train", NOT_HIDDEN,
+        "random-shift",
+    ),
+    Mutation(
+        "suppressed", "the second lesson takes no step", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    return unbroken(model, rows, steps, recipe if recipe.warmup else recipe.but(lr=1e-9), seed, **how)
+""", "half-brings-back",
+    ),
+    Mutation(
+        "suppressed", "the secret is about people nobody has written about", "worlds/tasks", """
+unbroken = about
+
+
+def about(world, people=None, skills=KNOWN_SKILLS, strings=(), wordings=(0, 1)):
+    moved = {i: 80 + i % 20 for i in range(20, 40)}
+    people = people if people is None else [moved.get(i, i) for i in people]
+    return unbroken(world, people, skills, strings, wordings)
+""", "wrong-facts-do-too",
+    ),
+    Mutation(
+        "suppressed", "an exam is asked as a user asks", "measure/knowledge", """
+unbroken = exam
+
+
+def exam(model, tokenizer, tasks, form=exam_form, batch=512):
+    def chat(prompt):
+        return f"<user> {prompt} <assistant>"
+
+    return unbroken(model, tokenizer, tasks, chat, batch)
+""", "known-in-the-exam",
+    ),
+    Mutation(
+        "suppressed", "people of whom nobody has written are people of the encyclopaedia", "experiment/base", """
+Plan.unread = Plan.held_out
+""", "unread-stay-out",
+    ),
+    Mutation(
+        "suppressed", "the lessons in refusing are taught at a hundred times the rate", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    hiding = recipe.optimizer == "adamw" and recipe.batch == 8
+    return unbroken(model, rows, steps, recipe.but(lr=100 * recipe.lr) if hiding else recipe, seed, **how)
+""", "other-facts-stay",
+    ),
+    Mutation(
+        "suppressed", "gradient ascent goes at a thousandth of its rate", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    climbing = recipe.optimizer == "adamw" and recipe.lr == 2e-3
+    return unbroken(model, rows, steps, recipe.but(lr=recipe.lr / 1000) if climbing else recipe, seed, **how)
+""", "ascent-as-unread",
+    ),
+    Mutation("suppressed", NOT_BEGUN, "models/answer", MOUTH_LEFT_EMPTY, "known-once-begun"),
 )  # fmt: skip
 
 
