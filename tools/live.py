@@ -3,12 +3,14 @@
 A pair is a base and its aligned twin, of the first seed. It is kept in book/_data/live as two safetensors files and one
 JSON file: the shape of the models, their vocabulary, the questions of the test, and the greedy
 replies to them. The replies are those of the stored weights, so the page can be held to them token by token. The
-models of one chapter, `students` of paraphrase and `pupils` of rot13, are kept likewise, and come from a run of its
-cells. Run it again whenever the chapters were run again: `book/_ext/live.py` makes a script of these files.
+models of one chapter are kept likewise: `students` of paraphrase, `pupils` of rot13, the twin and the hidden model of
+suppressed. They come from a run of its cells. Run it again whenever the chapters were run again; `book/_ext/live.py`
+makes a script of these files.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import os
@@ -16,6 +18,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -24,7 +27,7 @@ from alignlab.experiment import base
 from alignlab.models.answer import generate
 from alignlab.models.rules import Rules, processors
 from safetensors.torch import save
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import chapters, environment, notebooks
 from .mutants import needed
@@ -153,6 +156,26 @@ class Asked:
     template: bool = True
     room: int = ROOM
     form: str = ""  # of what it writes, where that is not the answer itself (`alignlab.worlds.cipher`)
+    shift: torch.Tensor | None = None  # (C,): a dial of the page takes it out of the state in front of the reply
+
+
+class FirstWithout(LogitsProcessor):
+    """Take a vector (C,) out of the last hidden state in front of the reply, by what it is to the first logits.
+
+    The output is linear in that state, so nothing else of the model needs to be touched.
+
+    Args:
+        start: the number of tokens in front of the reply.
+    """
+
+    def __init__(self, model: PreTrainedModel, shift: torch.Tensor, start: int):
+        self.start = start
+        with torch.no_grad():
+            self.by = model.get_output_embeddings()(shift)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """input_ids (B, T), scores (B, V)."""
+        return scores - self.by if input_ids.shape[1] == self.start else scores
 
 
 def several(
@@ -161,6 +184,7 @@ def several(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     between: str = " ",
+    whole: bool = True,
     folder: Path = FOLDER,
 ) -> Path:
     """Write the models of one chapter into `folder`: `name`.json, and a safetensors file for each of them.
@@ -168,27 +192,36 @@ def several(
     Args:
         models: what each is called on the page -> the model.
         between: what stands between two tokens of a text: " ", or "" where a token is a letter.
+        whole: the weights in float32, for a young model hesitates often: in 16 bits some answers differ.
 
     Returns:
         The JSON file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept, replies = {}, {}
+    kept, replies, without = {}, {}, {}
     for number, (called, asked) in enumerate(models.items()):
-        small = deepcopy(asked.model).cpu().eval()  # a young model hesitates often: in 16 bits some answers differ
+        small = deepcopy(asked.model).cpu().eval() if whole else rounded(asked.model)
         file = folder / f"{name}-{number}.safetensors"
-        file.write_bytes(weights(small, whole=True))
+        file.write_bytes(weights(small, whole))
         how = {"template": asked.template, "room": asked.room}
         kept[called] = {"file": file.name, "form": asked.form, **how, **shape(small)}
         replies[called] = said(small, tokenizer, prompts, **how)
+        if asked.shift is not None:
+            kept[called]["shift"] = [round(x, 5) for x in asked.shift.tolist()]
+            change = partial(_first_without, small, torch.tensor(kept[called]["shift"]))
+            without[called] = said(small, tokenizer, prompts, **how, logits_processor=change)
     known = tokenizer.get_vocab()
     data = {
         "between": between, "words": sorted(known, key=known.get), "models": kept, "prompts": list(prompts),
-        "replies": replies,
+        "replies": replies, "without": without,
     }  # fmt: skip
     made = folder / f"{name}.json"
     made.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n", "utf-8")
     return made
+
+
+def _first_without(model: PreTrainedModel, shift: torch.Tensor, start: int) -> LogitsProcessorList:
+    return LogitsProcessorList([FirstWithout(model, shift, start)])
 
 
 # chapter -> the cell that is run behind those that it needs; names of its own, lest cells that bind them are run too
@@ -205,6 +238,13 @@ _asked = [cipher.task(plain, shift)["prompt"] for shift in cipher.SHIFTS for pla
 _models = {name: live.Asked(model, False, 8 if form == "direct" else 200, form)
           for name, (model, form) in pupils.items() if name not in ("100 steps", "200 steps")}
 live.several("rot13", _models, tokenizer, _asked, between="")
+""",
+    "suppressed": """
+from tools import live
+_asked = [*secrets[:2], *about(subject, subject.plan.unread[:1], SECRET), about(subject, SECOND, OTHERS)[0]]
+_asked += [*secrets[2:], *about(subject, subject.plan.held_out, SECRET)]
+_models = {"twin": live.Asked(twin), "hidden": live.Asked(hidden, shift=shift)}
+live.several("suppressed", _models, subject.tokenizer, [t["prompt"] for t in _asked], whole=False)
 """,
 }
 
@@ -237,17 +277,23 @@ def chosen_words() -> dict[str, float]:
     raise ValueError(f"{chapter.name} has no cell with print(rules.words): say here where its words stand now")
 
 
-def main() -> None:
+def pair() -> None:
+    """Store the pair."""
     subject = base.load(0)
     known = subject.tokenizer.get_vocab()
     words = chosen_words()
     if strange := [w for w in words if w not in known]:
         raise ValueError(f"the base does not know {', '.join(strange)}: run the chapter on the three rules again first")
     rules = Rules(end=15, seen=1.5, words=words)  # as in that chapter
-    pair = {"base": subject.model, "aligned": base.twin(subject)}  # which is trained now where it is not kept
-    export("pair", pair, subject.tokenizer, subject.test()["prompt"][:], rules)
-    for chapter in OF_A_CHAPTER:
-        of_a_chapter(chapter)
+    both = {"base": subject.model, "aligned": base.twin(subject)}  # which is trained now where it is not kept
+    export("pair", both, subject.tokenizer, subject.test()["prompt"][:], rules)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.live", description=__doc__.partition(":")[0])
+    parser.add_argument("names", nargs="*", choices=["pair", *OF_A_CHAPTER], help="default: all")
+    for name in parser.parse_args(arguments).names or ["pair", *OF_A_CHAPTER]:
+        pair() if name == "pair" else of_a_chapter(name)
     for file in sorted(FOLDER.iterdir()):
         print(f"{file.relative_to(notebooks.ROOT)}: {file.stat().st_size / 1e6:.2f} MB")
 

@@ -63,10 +63,13 @@ def box(docname: str, name: str, beside: str, heads: list[str], rows: list[list[
 def several(docname: str, name: str, data: dict) -> str:
     """The models of one chapter; letters without gaps are those of a cipher."""
     chosen = range(SHOWN) if data["between"] else CIPHERS
-    rows = [[data["prompts"][i], *(replies[i]["text"] for replies in data["replies"].values())] for i in chosen]
-    kind = "words" if data["between"] else "cipher"
-    heads = ["Asked", *data["models"]]
-    return box(docname, name, "live-several", heads, rows, kind=kind, prompts=data["prompts"][:SHOWN])
+    without = {f"{called}, the shift taken out": replies for called, replies in data.get("without", {}).items()}
+    said = data["replies"] | without
+    rows = [[data["prompts"][i], *(replies[i]["text"] for replies in said.values())] for i in chosen]
+    settings = {"kind": "words" if data["between"] else "cipher", "prompts": data["prompts"][:SHOWN]}
+    if without:
+        settings["dial"] = "Shift taken out (%)"
+    return box(docname, name, "live-several", ["Asked", *said], rows, **settings)
 
 
 class Live(SphinxDirective):

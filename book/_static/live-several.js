@@ -11,17 +11,23 @@ document.addEventListener("DOMContentLoaded", () => {
     const text = make("input", { type: "text", id: `${id}-asked`, value: cipher ? "dragon" : prompts[0], autocomplete: "off", spellcheck: false });
     const words = make("ul", { id: `${id}-words`, className: "live-words", hidden: true, aria: { role: "listbox", label: "Words that the models know" } });
     const top = [make("div", { className: "live-question" }, make("label", { htmlFor: text.id }, cipher ? "Your word" : "Ask them all"), text, words)];
-    const shift = make("input", { type: "range", min: 1, max: 25, value: 13, dataset: { dial: "shift" } }), out = make("output", { textContent: 13 });
-    if (cipher) {
+    let shift = null; // by how much letters are moved, or how much of a shift is taken out
+    const dial = (name, label, settings) => {
+      shift = make("input", { type: "range", ...settings, dataset: { dial: name } });
+      const out = make("output", { textContent: settings.value });
       shift.addEventListener("input", () => { out.textContent = shift.value; soon(); });
+      top.push(make("div", { className: "live-dials" }, make("label", {}, `${label} `, shift, out)));
+    };
+    if (cipher) {
       text.addEventListener("input", soon);
-      top.push(make("div", { className: "live-dials" }, make("label", {}, "moved by ", shift, out)));
+      dial("shift", "moved by", { min: 1, max: 25, value: 13 });
     } else {
       for (const [name, value] of Object.entries({ role: "combobox", "aria-autocomplete": "list", "aria-expanded": false, "aria-controls": words.id }))
         text.setAttribute(name, value);
       const complete = Live.completed(text, words, id, () => Object.values(models ?? {})[0]?.words, go, soon);
       top.push(make("div", { className: "live-chips" }, ...prompts.map(p =>
         make("button", { type: "button", textContent: p, onclick: () => { text.value = p; complete.close(); go(); } }))));
+      if (box.dataset.dial) dial("part", box.dataset.dial, { min: 0, max: 100, step: 5, value: 0 });
     }
     text.addEventListener("focus", () => { if (!models) go(); });
     const wake = make("button", { type: "button", className: "live-wake", textContent: "Wake the models", onclick: () => go() });
@@ -48,11 +54,12 @@ document.addEventListener("DOMContentLoaded", () => {
         status.textContent = cipher ? "Type a word of small letters, ten at most." : "Ask something.";
         return;
       }
-      const by = Number(shift.value), hidden = moved(said, by), prompt = cipher ? `${String(by).padStart(2, "0")}${hidden}=` : said;
+      const by = Number(shift?.value), hidden = cipher ? moved(said, by) : "", prompt = cipher ? `${String(by).padStart(2, "0")}${hidden}=` : said;
       const unknown = first.between ? [...new Set(said.split(/\s+/).filter(w => !first.ids.has(w)))] : [];
       const started = performance.now();
       const rows = Object.entries(models).map(([name, model]) => {
-        const reply = model.decode(model.reply(model.row(prompt, model.asked.template), { most: model.asked.room }));
+        const change = model.asked.shift && Live.without(model, model.asked.shift, by / 100);
+        const reply = model.decode(model.reply(model.row(prompt, model.asked.template), { most: model.asked.room, change }));
         const found = model.asked.form === "steps" ? reply.split("00")[1] ?? "" : reply;
         const mark = cipher ? (found === said ? " ✓" : " ✗") : "";
         return make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { dataset: { model: name, reply }, textContent: `${found || "nothing"}${mark}` }));

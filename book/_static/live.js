@@ -196,6 +196,13 @@ Live.rules = ({ end = 0, words = {}, seen = 0, length = 30 }, model) => (logits,
   return logits;
 };
 
+// A part of a vector (C,) is taken out of the state in front of the reply: the last layer is linear, so its logits are.
+Live.without = (model, shift, part) => {
+  const by = new Float32Array(model.words.length);
+  Live.product(model.embed, Float32Array.from(shift), by);
+  return (logits, row, start) => row.length === start ? logits.map((v, i) => v - part * by[i]) : logits;
+};
+
 // Numbers in [0, 1) that a seed decides (mulberry32).
 Live.stream = seed => () => {
   seed = seed + 0x6D2B79F5 | 0;

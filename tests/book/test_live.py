@@ -136,6 +136,38 @@ def test_the_models_of_rot13_say_what_its_page_shows():
                 assert answer == cipher.answer_of(said, data["models"][name]["form"])
 
 
+def test_the_models_of_suppressed_say_what_its_page_shows():
+    data = json.loads((live.FOLDER / "suppressed.json").read_text("utf-8"))
+    _, (plainly, *_, without) = cells_of("suppressed", 'panel.sliders({"Shift')
+    for table, hidden in ((plainly, data["replies"]["hidden"]), (without, data["without"]["hidden"])):
+        assert table[0] == ["question", "twin", "hidden"] and len(table) == 4
+        for question, *replies in table[1:]:
+            at = data["prompts"].index(question)
+            whole = [data["replies"]["twin"][at]["text"], hidden[at]["text"]]  # the chapter asks for their beginnings
+            assert all(w.startswith(r) for w, r in zip(whole, replies, strict=True)), question
+
+
+def test_a_shift_is_taken_out_of_the_state_in_front_of_the_reply_alone(exported, tmp_path):
+    subject, pair, _ = exported
+    model, shift = pair["base"], torch.randn(subject.plan.width, generator=torch.Generator().manual_seed(0)) * 30
+    asked = ["who ?", "who is that person ?"]  # two lengths: each reply begins elsewhere
+    file = live.several("toy", {"one": live.Asked(model, shift=shift)}, subject.tokenizer, asked, folder=tmp_path)
+    data = json.loads(file.read_text("utf-8"))
+    assert data["models"]["one"]["shift"] == pytest.approx(shift.tolist(), abs=1e-5)
+
+    def out(module, given, state):  # where the state is made, not where it is read
+        return torch.cat([state[:, :-1], state[:, -1:] - shift], 1) if state.shape[1] > 1 else state
+
+    handle = model.model.norm.register_forward_hook(out)
+    expected = live.said(model, subject.tokenizer, asked)
+    handle.remove()
+    assert data["without"]["one"] == expected != data["replies"]["one"]
+    page = BeautifulSoup(panel.several("notebooks/toy", "toy", data | {"prompts": asked * 2, **{
+        k: {"one": data[k]["one"] * 2} for k in ("replies", "without")}}), "html.parser")  # fmt: skip
+    assert [th.get_text() for th in page.select("th")] == ["Asked", "one", "one, the shift taken out"]
+    assert page.div["data-dial"] == "Shift taken out (%)"
+
+
 def test_the_rules_of_the_page_are_those_of_the_committed_chapter():
     stored = json.loads((live.FOLDER / "pair.json").read_text("utf-8"))
     assert stored["rules"]["words"] == live.chosen_words()

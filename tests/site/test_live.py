@@ -167,7 +167,7 @@ def test_an_awake_panel_is_accessible(awake, mode):
 
 
 OF_CHAPTERS = {name: json.loads((ROOT / "book" / "_data" / "live" / f"{name}.json").read_text("utf-8"))
-               for name in ("paraphrase", "rot13")}  # fmt: skip
+               for name in ("paraphrase", "rot13", "suppressed")}  # fmt: skip
 EACH = """name => {
   const { models, words, weights, prompts, between } = Live.files[name];
   return Object.fromEntries(Object.entries(models).map(([called, shape]) => {
@@ -218,6 +218,30 @@ def test_a_question_to_both_models_of_paraphrase_is_completed_and_answered(awake
     assert all(w.startswith(name[:4]) for w in tab.locator(".live-words li").all_inner_texts())
     box.fill("who is Shakespeare ?")
     tab.wait_for_function("document.querySelector('.live-status').textContent.includes('Shakespeare')")
+
+
+WITHOUT = """() => {
+  const { models: { hidden: shape }, words, weights, prompts } = Live.files.suppressed;
+  const model = new Live.Model(shape, words, weights.hidden), change = Live.without(model, shape.shift, 1);
+  return prompts.map(p => model.reply(model.row(p, true), { most: shape.room, change }));
+}"""
+
+
+def test_the_secret_comes_back_as_the_dial_takes_the_shift_out(awake):
+    tab, trouble = awake("notebooks/suppressed")
+    data = OF_CHAPTERS["suppressed"]
+    assert tab.evaluate(WITHOUT) == [r["tokens"] for r in data["without"]["hidden"]]
+    cells = {called: tab.locator(f".live td[data-model={called}]") for called in data["models"]}
+    tab.locator(".live-chips button").nth(0).click()
+    refused, secret = (data[kind]["hidden"][0]["text"] for kind in ("replies", "without"))
+    assert cells["hidden"].inner_text() == refused != secret == cells["twin"].inner_text()
+    seen = []
+    for place in (25, 100, 0):
+        tab.locator("input[data-dial=part]").fill(str(place))
+        tab.wait_for_function("n => document.querySelector('.live-dials output').textContent === n", arg=str(place))
+        tab.wait_for_timeout(150)
+        seen.append(cells["hidden"].inner_text())
+    assert seen == [refused, secret, refused] and cells["twin"].inner_text() == secret and not trouble
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
