@@ -35,6 +35,7 @@ from .notebooks import MIME, ROOT, code, notebooks, text
 from .tables import replace
 
 SVG = "image/svg+xml"
+WAITED = re.compile(r"^another process is making .*: waiting for it\n", re.MULTILINE)  # alignlab.models.lock
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURE_TAG = "readme-picture"
 PICTURE = ROOT / "book" / "_static" / "result.svg"  # what the README shows: never drawn by hand, never out of date
@@ -130,7 +131,10 @@ def compact(svg: str) -> str:
 
 
 def _still(output: NotebookNode) -> NotebookNode | None:
-    """An output without its live widget; None when nothing is left of it."""
+    """An output without its live widget, or without what hangs on other processes; None when nothing is left of it."""
+    if output.output_type == "stream" and output.name == "stderr":
+        output.text = WAITED.sub("", output.text)
+        return output if output.text else None
     data = output.get("data")
     if data is None or WIDGET not in data:
         return output

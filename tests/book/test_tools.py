@@ -218,6 +218,22 @@ def test_stderr_is_refused(file):
         chapters.run(file("import sys\nprint('careful', file=sys.stderr)"))
 
 
+def test_to_have_waited_for_another_process_is_no_output(file, tmp_path):
+    waits = f"""
+import threading
+from pathlib import Path
+from alignlab.models import lock
+from filelock import FileLock
+lock.SOON, held = 0.1, Path({str(tmp_path / "held.lock")!r})
+other = FileLock(held, thread_local=False)
+other.acquire()
+threading.Timer(1, other.release).start()
+with lock.turn(held, "base-0"):
+    print("my turn")"""
+    [_, (_, cell), *_] = notebooks.code(chapters.run(file(waits)))
+    assert [(o.name, o.text) for o in cell.outputs] == [("stdout", "my turn\n")]
+
+
 def test_a_cell_that_hangs_is_named(file):
     with pytest.raises(chapters.Refused, match="code cell 2 .* took more than 2 s"):
         chapters.run(file("import time\ntime.sleep(30)"), timeout=2)
