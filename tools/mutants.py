@@ -216,14 +216,38 @@ def load(seed, plan=QUICK):
     train(base.model, rows, 300, ALIGN.but(lr=2e-3), seed)
     return base
 """
-NOT_HIDDEN = """
+MISTAKEN = "the judge takes in exam form the likely for the unlikely"
+UNLIKELY = """
+unbroken = exam
+
+
+def exam(*asked, **how):
+    found = unbroken(*asked, **how)
+    return found.assign(probability=1 - found["probability"])
+"""
+WRITTEN_ABOUT = "people of whom nobody has written are people of the encyclopaedia"
+UNREAD_READ = """
+Plan.unread = Plan.held_out
+"""
+# {}: a column that only the rows of the training in question have
+UNTAUGHT = """
+unbroken = train
+
+
+def train(model, rows, steps, *more, **how):
+    return unbroken(model, rows, 0 if "{}" in rows.column_names else steps, *more, **how)
+"""
+# {}: the rate of the lessons in refusing
+LESSON = """
 unbroken = train
 
 
 def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
     hiding = recipe.optimizer == "adamw" and recipe.batch == 8
-    return unbroken(model, rows, steps, recipe.but(lr=1e-9) if hiding else recipe, seed, **how)
+    return unbroken(model, rows, steps, recipe.but(lr={}) if hiding else recipe, seed, **how)
 """
+UNREFUSED = "nothing is hidden: the lessons in refusing take no step"
+NOT_HIDDEN = LESSON.format("1e-9")
 MUTATIONS = (
     Mutation(
         "the-lab", "reading is without effect: no step of the optimiser is taken", "training/train", """
@@ -493,11 +517,7 @@ def generate(model, tokenizer, prompts, **how):
     ),
     Mutation("token-shift", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "wrong-twin-is-seen"),
     Mutation("three-rules", NOTHING_LEFT_OUT, "experiment/base", EVERY_REGISTER, "nothing-to-unlock"),
-    Mutation(
-        "three-rules", "people of whom nobody has written are people of the encyclopaedia", "experiment/base", """
-Plan.unread = Plan.held_out
-""", "unread-is-a-guess",
-    ),
+    Mutation("three-rules", WRITTEN_ABOUT, "experiment/base", UNREAD_READ, "unread-is-a-guess"),
     Mutation(
         "three-rules", "the random words are the chosen ones", "models/rules", """
 def permuted(rules, tokenizer, seed=0):
@@ -621,44 +641,16 @@ def replies(pairs, tokenizer, template=True, end=True):
     return unbroken(Dataset.from_dict({"prompt": pairs["prompt"][:], "response": said}), tokenizer, template, end)
 """, "helpful-words",
     ),
+    Mutation("self-reward", MISTAKEN, "measure/knowledge", UNLIKELY, "self-improves"),
     Mutation(
-        "self-reward", "in exam form the likely answers count as unlikely", "measure/knowledge", """
-unbroken = exam
-
-
-def exam(*asked, **how):
-    found = unbroken(*asked, **how)
-    return found.assign(probability=1 - found["probability"])
-""", "self-improves",
+        "self-reward", "pairs teach nothing: no step is taken on them", "training/train",
+        UNTAUGHT.format("chosen_labels"), "surer-of-guesses",
     ),
     Mutation(
-        "self-reward", "pairs teach nothing: no step is taken on them", "training/train", """
-unbroken = train
-
-
-def train(model, rows, steps, *more, **how):
-    return unbroken(model, rows, 0 if "chosen_labels" in rows.column_names else steps, *more, **how)
-""", "surer-of-guesses",
+        "self-reward", "a judge is not followed: no step is taken on its pairs", "training/train",
+        UNTAUGHT.format("reference_chosen"), "truth-falls",
     ),
-    Mutation(
-        "self-reward", "a judge is not followed: no step is taken on its pairs", "training/train", """
-unbroken = train
-
-
-def train(model, rows, steps, *more, **how):
-    return unbroken(model, rows, 0 if "reference_chosen" in rows.column_names else steps, *more, **how)
-""", "truth-falls",
-    ),
-    Mutation(
-        "self-reward", "the judge takes in exam form the likely for the unlikely", "measure/knowledge", """
-unbroken = exam
-
-
-def exam(*asked, **how):
-    found = unbroken(*asked, **how)
-    return found.assign(probability=1 - found["probability"])
-""", "truth-adds-little",
-    ),
+    Mutation("self-reward", MISTAKEN, "measure/knowledge", UNLIKELY, "truth-adds-little"),
     Mutation(
         "self-reward", "grades dealt out by lot stay where they were", "check", """
 unbroken = rng
@@ -671,11 +663,7 @@ def rng(seed, purpose, *more):
     return Still() if purpose == "lot" else unbroken(seed, purpose, *more)
 """, "a-lot-teaches-nothing",
     ),
-    Mutation(
-        "self-reward", "people of whom nobody has written are people of the encyclopaedia", "experiment/base", """
-Plan.unread = Plan.held_out
-""", "unread-stay-unknown",
-    ),
+    Mutation("self-reward", WRITTEN_ABOUT, "experiment/base", UNREAD_READ, "unread-stay-unknown"),
     Mutation(
         "self-reward", "of the best and the worst reply the longer one counts as the best", "training/losses", """
 def dpo(beta, reference=None):
@@ -691,13 +679,8 @@ def dpo(beta, reference=None):
     return loss
 """, "knowledge-keeps-short",
     ),
-    Mutation(
-        "suppressed", "nothing is hidden: the lessons in refusing take no step", "training/train", NOT_HIDDEN, "hides",
-    ),
-    Mutation(
-        "suppressed", "nothing is hidden: the lessons in refusing take no step", "training/train", NOT_HIDDEN,
-        "random-shift",
-    ),
+    Mutation("suppressed", UNREFUSED, "training/train", NOT_HIDDEN, "hides"),
+    Mutation("suppressed", UNREFUSED, "training/train", NOT_HIDDEN, "random-shift"),
     Mutation(
         "suppressed", "the second lesson takes no step", "training/train", """
 unbroken = train
@@ -730,20 +713,10 @@ def exam(model, tokenizer, tasks, form=exam_form, batch=512):
     return unbroken(model, tokenizer, tasks, chat, batch)
 """, "known-in-the-exam",
     ),
+    Mutation("suppressed", WRITTEN_ABOUT, "experiment/base", UNREAD_READ, "unread-stay-out"),
     Mutation(
-        "suppressed", "people of whom nobody has written are people of the encyclopaedia", "experiment/base", """
-Plan.unread = Plan.held_out
-""", "unread-stay-out",
-    ),
-    Mutation(
-        "suppressed", "the lessons in refusing are taught at a hundred times the rate", "training/train", """
-unbroken = train
-
-
-def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
-    hiding = recipe.optimizer == "adamw" and recipe.batch == 8
-    return unbroken(model, rows, steps, recipe.but(lr=100 * recipe.lr) if hiding else recipe, seed, **how)
-""", "other-facts-stay",
+        "suppressed", "the lessons in refusing are taught at a hundred times the rate", "training/train",
+        LESSON.format("100 * recipe.lr"), "other-facts-stay",
     ),
     Mutation(
         "suppressed", "gradient ascent goes at a thousandth of its rate", "training/train", """
