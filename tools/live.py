@@ -15,10 +15,9 @@ import ast
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -165,13 +164,12 @@ class FirstWithout(LogitsProcessor):
     The output is linear in that state, so nothing else of the model needs to be touched.
 
     Args:
+        by: what the vector is to the logits (V,).
         start: the number of tokens in front of the reply.
     """
 
-    def __init__(self, model: PreTrainedModel, shift: torch.Tensor, start: int):
-        self.start = start
-        with torch.no_grad():
-            self.by = model.get_output_embeddings()(shift)
+    def __init__(self, by: torch.Tensor, start: int):
+        self.by, self.start = by, start
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """input_ids (B, T), scores (B, V)."""
@@ -208,7 +206,7 @@ def several(
         replies[called] = said(small, tokenizer, prompts, **how)
         if asked.shift is not None:
             kept[called]["shift"] = [round(x, 5) for x in asked.shift.tolist()]
-            change = partial(_first_without, small, torch.tensor(kept[called]["shift"]))
+            change = without_shift(small, torch.tensor(kept[called]["shift"]))
             without[called] = said(small, tokenizer, prompts, **how, logits_processor=change)
     known = tokenizer.get_vocab()
     data = {
@@ -220,8 +218,11 @@ def several(
     return made
 
 
-def _first_without(model: PreTrainedModel, shift: torch.Tensor, start: int) -> LogitsProcessorList:
-    return LogitsProcessorList([FirstWithout(model, shift, start)])
+def without_shift(model: PreTrainedModel, shift: torch.Tensor) -> Callable[[int], LogitsProcessorList]:
+    """What `answer.generate` takes as `logits_processor`."""
+    with torch.no_grad():
+        by = model.get_output_embeddings()(shift)
+    return lambda start: LogitsProcessorList([FirstWithout(by, start)])
 
 
 # chapter -> the cell that is run behind those that it needs; names of its own, lest cells that bind them are run too

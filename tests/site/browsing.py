@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -45,6 +46,11 @@ def address(built):
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
+
+
+def file_of(url: str) -> Path:
+    """The file of the site behind an address of `address`."""
+    return SITE / unquote(urlsplit(url).path).lstrip("/")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import scoreboard
-from browsing import DESK, PHONE, ROOT, SITE, show
+from browsing import DESK, PHONE, ROOT, SITE, file_of, show
 from bs4 import BeautifulSoup
 
 from tools import notebooks as reader
@@ -220,7 +220,7 @@ def test_page_is_light(seen):
     tab, _, _ = seen
     names = tab.evaluate("['navigation', 'resource'].flatMap(t => performance.getEntriesByType(t)).map(e => e.name)")
     # By the files' own sizes: of what it keeps from an earlier page the browser reports none.
-    loaded = {SITE / unquote(urlsplit(name).path).lstrip("/") for name in names if name.startswith("http")}
+    loaded = {file_of(name) for name in names if name.startswith("http")}
     assert len(loaded) > 5
     assert sum(file.stat().st_size for file in loaded) < MOST_BYTES, sorted(loaded, key=lambda f: -f.stat().st_size)[:5]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from browsing import ROOT, SITE
+from browsing import ROOT, SITE, file_of
 
 from tools.notebooks import notebooks
 
@@ -14,10 +14,10 @@ MOST_BYTES, MOST_REQUESTS = 1_000_000, 25
 @pytest.mark.parametrize("page", ["book/index", "book/scoreboard", "book/robust", "genindex", *CHAPTERS])
 def test_a_page_is_light(browser, address, page):
     tab, asked = browser.new_page(), []
-    tab.on("request", lambda r: asked.append(r.url.partition("?")[0].partition("#")[0]))
+    tab.on("request", lambda r: asked.append(r.url))
     tab.goto(f"{address}/{page}.html", wait_until="networkidle")
     tab.close()
-    files = [SITE / url.removeprefix(f"{address}/") for url in asked if url.startswith(address)]
+    files = [file_of(url) for url in asked if url.startswith(address)]
     heavy = sorted(((f.stat().st_size, f.name) for f in files), reverse=True)
     assert (SITE / f"{page}.html") in files
     assert len(files) <= MOST_REQUESTS, [name for _, name in heavy]
