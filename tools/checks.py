@@ -138,7 +138,7 @@ def minutes() -> dict[str, float]:
 
 
 def mutants() -> Count:
-    """every chapter with a library broken on purpose, one seed: its ledger must notice"""
+    """every second chapter with a library broken on purpose, one seed: its ledger must notice"""
     options = (*SLOW_TOO, "-n2", "--durations=9")
     return pytest(*options, "tests/slow/test_broken_library.py", ALIGNLAB_CACHE=trained(), **ONE_EACH)
 

@@ -168,13 +168,14 @@ def test_what_came_of_a_mutation_is_recorded(tmp_path):
     assert (row["unbroken"], row["broken"]) == (mutants.shown(entry), "broken (+0.50)")
 
 
-def test_a_chapter_whose_experiment_is_the_old_one_is_broken_in_one_way_each_time(monkeypatch, tmp_path):
+def test_every_second_chapter_whose_experiment_is_the_old_one_is_broken_in_one_way_each_time(monkeypatch, tmp_path):
     table, chapters = tmp_path / "t.csv", list(dict.fromkeys(m.chapter for m in mutants.MUTATIONS))
     monkeypatch.setattr(mutants, "experiment", lambda chapter: f"that of {chapter}")
     assert mutants.due("1.0.0", table) == [m for c in chapters for m in mutants.of(c)], "the table speaks of none"
     for chapter in chapters:
         mutants.note(table, chapter, f"that of {chapter}")
-    assert [m.chapter for m in mutants.due("1.0.0", table)] == chapters
+    now = [m.chapter for m in mutants.due("1.0.0", table)]
+    assert len(now) == len(set(now)) == (len(chapters) + 1) // 2 and set(now) < set(chapters)
     found = {m for n in range(200) for m in mutants.due(f"1.0.{n}", table)}
     assert found == set(mutants.MUTATIONS), "each has its turn"
     monkeypatch.setattr(mutants, "experiment", lambda c: f"that of {c}" if c != "lima" else "another")

@@ -1,7 +1,7 @@
 """No finding and no control survives its mutation: chapters run with a broken library, one seed, up to the ledger.
 
-Run are those that are due: one of every chapter, and all where the table of mutations no longer speaks of what is
-there; tests/book/test_mutants.py reads in the table what became of the others. `make test` runs this after the
+Run are those that are due: one of every second chapter, and all where the table of mutations no longer speaks of what
+is there; tests/book/test_mutants.py reads in the table what became of the others. `make test` runs this after the
 notebooks and with their cache, so what a mutation leaves alone is not trained again.
 """
 
