@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from alignlab.experiment.notebook import PROFILES
+
 from . import costs, tables
 
 TABLE, CLUSTER = tables.DATA / "growth.csv", tables.DATA / "cluster.csv"
 COLUMNS = ("grows", "three points", "exponent", "so the cost is")
 ON_CLUSTER = ("what", "hours of one core", "with 100 cores", "longest cell")
 SEEDS, PEOPLE = (2, 8, 32), (50, 100, 200)
-CORES, QUICK_SEEDS = 100, 3
+CORES, QUICK_SEEDS = 100, PROFILES["quick"]
 STEPS_EACH = 3  # steps of training for each person of the world: every page is read as often in a large one
 TWO_AGAINST_ONE = "a sweep of six cells: two workers against one"
 

@@ -11,12 +11,12 @@ document.addEventListener("DOMContentLoaded", () => {
     const text = make("input", { type: "text", id: `${id}-asked`, value: cipher ? "dragon" : prompts[0], autocomplete: "off", spellcheck: false });
     const words = make("ul", { id: `${id}-words`, className: "live-words", hidden: true, aria: { role: "listbox", label: "Words that the models know" } });
     const top = [make("div", { className: "live-question" }, make("label", { htmlFor: text.id }, cipher ? "Your word" : "Ask them all"), text, words)];
-    let shift = null; // by how much letters are moved, or how much of a shift is taken out
+    let turned = null; // by how much letters are moved, or how much of a shift is taken out
     const dial = (name, label, settings) => {
-      shift = make("input", { type: "range", ...settings, dataset: { dial: name } });
+      turned = make("input", { type: "range", ...settings, dataset: { dial: name } });
       const out = make("output", { textContent: settings.value });
-      shift.addEventListener("input", () => { out.textContent = shift.value; soon(); });
-      top.push(make("div", { className: "live-dials" }, make("label", {}, `${label} `, shift, out)));
+      turned.addEventListener("input", () => { out.textContent = turned.value; soon(); });
+      top.push(make("div", { className: "live-dials" }, make("label", {}, `${label} `, turned, out)));
     };
     if (cipher) {
       text.addEventListener("input", soon);
@@ -54,7 +54,7 @@ document.addEventListener("DOMContentLoaded", () => {
         status.textContent = cipher ? "Type a word of small letters, ten at most." : "Ask something.";
         return;
       }
-      const by = Number(shift?.value), hidden = cipher ? moved(said, by) : "", prompt = cipher ? `${String(by).padStart(2, "0")}${hidden}=` : said;
+      const by = Number(turned?.value), hidden = cipher ? moved(said, by) : "", prompt = cipher ? `${String(by).padStart(2, "0")}${hidden}=` : said;
       const unknown = first.between ? [...new Set(said.split(/\s+/).filter(w => !first.ids.has(w)))] : [];
       const started = performance.now();
       const rows = Object.entries(models).map(([name, model]) => {
