@@ -88,6 +88,7 @@ def chapter(NAME=None, PROFILE=None, SEED=None, OUT=None, COSTS=None):
         raise SystemExit(f"which chapter? make chapter NAME=...: {', '.join(names)}")
     flag("COSTS", COSTS)
     env()
+    offered()
     inject = [f"--inject={k}={v}" for k, v in (("PROFILE", PROFILE), ("SEED", SEED)) if v is not None]
     sh(PY, "-m", "tools.chapters", NAME, *inject, *([f"--out={OUT}"] if OUT else []), *(["--costs"] if COSTS else []))
 
@@ -109,6 +110,7 @@ def reproduce():
 def lab():
     """open the notebooks in JupyterLab"""
     env()
+    offered()
     os.environ.pop("MPLBACKEND", None)  # it would leave the notebooks without figures
     sh(PY, "-m", "jupyterlab", "notebooks")
 
@@ -192,6 +194,18 @@ def real():
     sh(*pip, "-c", VENV / "constraints.txt", *extra)
 
 
+def bases(TO=None):
+    """write the bases that chapters share as files into TO=folder or _build/bases, and the list of their digests"""
+    env()
+    sh(PY, "-m", "alignlab.experiment.bases", "write", TO or "_build/bases")
+
+
+def offered():
+    """Take the shared bases that are missing from $ALIGNLAB_BASES, if it is set. What cannot be had is trained."""
+    if os.environ.get("ALIGNLAB_BASES"):
+        subprocess.run([str(PY), "-m", "alignlab.experiment.bases", "fetch"], cwd=ROOT)
+
+
 def cache(PRUNE=None):
     """list the trained models that are kept on disk; PRUNE=1 removes those of other versions, and old ones"""
     flag("PRUNE", PRUNE)
@@ -219,7 +233,7 @@ def help():
 
 COMMANDS = (
     help, env, book, test, lint, chapter, new, reproduce, lab, epub, bench, stress, full, mutants, register, confirm,
-    drift, real, cache, stamp, clean,
+    drift, real, bases, cache, stamp, clean,
 )  # fmt: skip
 TARGETS = {f.__name__: f for f in COMMANDS}
 

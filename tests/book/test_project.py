@@ -57,7 +57,8 @@ def test_a_dependency_is_pinned_within_its_bounds_and_installed_so(wanted):
 
 def test_the_data_of_the_library_are_installed_with_it():
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
-    patterns = tool["package-data"]["alignlab.worlds"]
+    listed = tool["package-data"].items()
+    patterns = [f"{package.replace('.', '/')}/{pattern}" for package, some in listed for pattern in some]
     data = [f for f in (ROOT / "lib" / "alignlab").rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")]
     assert data and all(any(f.match(p) for p in patterns) for f in data)
 

@@ -405,3 +405,26 @@ def test_the_parts_of_the_checks_are_those_that_make_knows():
     assert tuple(checks.PARTS) == make.PARTS
     assert checks.main(["libary"]) == checks.main(["lint", "lint"]) == 2
     assert checks.speed(256, 0.01) > 0
+
+
+@pytest.mark.parametrize("set_to", ["somewhere", "", None])
+def test_bases_are_fetched_for_a_chapter_and_for_the_lab_where_that_is_asked_for(monkeypatch, set_to):
+    """The checks and the records train their own: no other command fetches."""
+    import make
+
+    ran = []
+    monkeypatch.setattr(make, "env", lambda *_: None)
+    monkeypatch.setattr(make, "sh", lambda *command, **_: ran.append(list(map(str, command))))
+    monkeypatch.setattr(make.subprocess, "run", lambda command, **_: ran.append(command))
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # `make lab` removes it
+    monkeypatch.delenv("ALIGNLAB_BASES", raising=False)
+    if set_to is not None:
+        monkeypatch.setenv("ALIGNLAB_BASES", set_to)
+    first, given = {}, {"chapter": ["lima"], "confirm": ["lima"], "new": ["dpo", "DPO"]}
+    for name in set(make.TARGETS) - {"help", "env", "drift", "clean"}:  # these run nothing, or what is not here
+        ran.clear()
+        make.TARGETS[name](*given.get(name, ()))
+        first[name] = ran[0][1:]
+    fetched = {name for name, command in first.items() if command[-2:] == ["alignlab.experiment.bases", "fetch"]}
+    assert fetched == ({"chapter", "lab"} if set_to else set())
+    assert first["bases"] == ["-m", "alignlab.experiment.bases", "write", "_build/bases"]
