@@ -762,6 +762,7 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
     Mutation("halves", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "swapped-answers-less"),
     Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "fifty-for-manner"),
     Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "odd-words-teach"),
+    Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "not-far-behind"),
     Mutation("halves", WRITTEN_ABOUT, "experiment/base", UNREAD_READ, "unread-stay-unknown"),
     Mutation(
         "halves", "halves are learned at a hundred times the rate", "experiment/base",
