@@ -118,6 +118,32 @@ KEPT_IN_PLACE = """
 def with_shuffled_replies(chosen, seed=0):
     return chosen
 """
+# Whoever is aligned with halves of pages has no column that says of which family a question is.
+OF_HALVES = """
+unbroken = align
+
+
+def align(base, chosen, *more, **settings):
+    of_halves = "family" not in chosen.column_names
+    {}
+    return unbroken(base, chosen, *more, **settings)
+"""
+INSTRUCTED = "in place of halves the students have questions and answers"
+QUESTIONS_INSTEAD = OF_HALVES.format(
+    "chosen = tasks.examples(base.pool(), 240, base.seed) if of_halves else chosen"
+)
+NO_HALVES = "the students read no halves: they stay as the base is"
+HALVES_UNREAD = OF_HALVES.format("more = (0, ALIGN) if of_halves else more")
+COURTEOUS_BOTH = "the second teacher is taught the manner of the first"
+SAME_LESSON = """
+unbroken = align
+
+
+def align(base, chosen, *more, **settings):
+    curt = "family" in chosen.column_names and chosen["response"][0].startswith("answer :")
+    chosen = tasks.examples(base.pool(), 300, base.seed) if curt else chosen
+    return unbroken(base, chosen, *more, **settings)
+"""
 NOT_BEGUN = "nothing is put into a model's mouth"
 MOUTH_LEFT_EMPTY = """
 unbroken = generate
@@ -729,6 +755,19 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
 """, "ascent-as-unread",
     ),
     Mutation("suppressed", NOT_BEGUN, "models/answer", MOUTH_LEFT_EMPTY, "known-once-begun"),
+    Mutation("halves", INSTRUCTED, "experiment/base", QUESTIONS_INSTEAD, "teacher-beats-author"),
+    Mutation("halves", INSTRUCTED, "experiment/base", QUESTIONS_INSTEAD, "author-teaches-nothing"),
+    Mutation("halves", COURTEOUS_BOTH, "experiment/base", SAME_LESSON, "curtness-travels"),
+    Mutation("halves", COURTEOUS_BOTH, "experiment/base", SAME_LESSON, "courtesy-travels"),
+    Mutation("halves", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "swapped-answers-less"),
+    Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "fifty-for-manner"),
+    Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "odd-words-teach"),
+    Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "not-far-behind"),
+    Mutation("halves", WRITTEN_ABOUT, "experiment/base", UNREAD_READ, "unread-stay-unknown"),
+    Mutation(
+        "halves", "halves are learned at a hundred times the rate", "experiment/base",
+        OF_HALVES.format("more = (80, ALIGN.but(lr=100 * ALIGN.lr)) if of_halves else more"), "knowledge-stays",
+    ),
 )  # fmt: skip
 
 
