@@ -643,14 +643,13 @@ def load(seed, plan=QUICK):
 """, "unshown-stays-out",
     ),
     Mutation(
-        "rl-amplifies", "written answers have their words in reverse order", "models/tokens", """
-unbroken = replies
+        "rl-amplifies", "what earns a reward is made unlikely, and no penalty holds the model", "training/losses", """
+unbroken = policy_gradient
 
 
-def replies(pairs, tokenizer, template=True, end=True):
-    said = [" ".join(reversed(r.split())) for r in pairs["response"][:]]
-    return unbroken(Dataset.from_dict({"prompt": pairs["prompt"][:], "response": said}), tokenizer, template, end)
-""", "helpful-words",
+def policy_gradient(kl=0.0, reference=None):
+    return lambda model, batch: -unbroken()(model, batch)
+""", "forgets-less",
     ),
     Mutation("self-reward", MISTAKEN, "measure/knowledge", UNLIKELY, "self-improves"),
     Mutation(
