@@ -182,6 +182,17 @@ def examples(asked, n, *more, **settings):
     return with_shuffled_replies(chosen) if {} else chosen
 """
 MIX_LARGE = MIX.replace("{}", "n > 500")
+ASKED_ONLY = "an exam is asked as a user asks"
+AS_A_USER = """
+unbroken = exam
+
+
+def exam(model, tokenizer, tasks, form=exam_form, batch=512):
+    def chat(prompt):
+        return f"<user> {prompt} <assistant>"
+
+    return unbroken(model, tokenizer, tasks, chat, batch)
+"""
 EQUAL_FAME = """
 unbroken = reading_list
 
@@ -658,14 +669,13 @@ def load(seed, plan=QUICK):
 """, "unshown-stays-out",
     ),
     Mutation(
-        "rl-amplifies", "written answers have their words in reverse order", "models/tokens", """
-unbroken = replies
+        "rl-amplifies", "what earns a reward is made unlikely, and no penalty holds the model", "training/losses", """
+unbroken = policy_gradient
 
 
-def replies(pairs, tokenizer, template=True, end=True):
-    said = [" ".join(reversed(r.split())) for r in pairs["response"][:]]
-    return unbroken(Dataset.from_dict({"prompt": pairs["prompt"][:], "response": said}), tokenizer, template, end)
-""", "helpful-words",
+def policy_gradient(kl=0.0, reference=None):
+    return lambda model, batch: -unbroken()(model, batch)
+""", "forgets-less",
     ),
     Mutation("self-reward", MISTAKEN, "measure/knowledge", UNLIKELY, "self-improves"),
     Mutation(
@@ -706,6 +716,7 @@ def dpo(beta, reference=None):
 """, "knowledge-keeps-short",
     ),
     Mutation("suppressed", UNREFUSED, "training/train", NOT_HIDDEN, "hides"),
+    Mutation("suppressed", UNREFUSED, "training/train", NOT_HIDDEN, "spared-are-silenced"),
     Mutation("suppressed", UNREFUSED, "training/train", NOT_HIDDEN, "random-shift"),
     Mutation(
         "suppressed", "the second lesson takes no step", "training/train", """
@@ -727,18 +738,8 @@ def about(world, people=None, skills=KNOWN_SKILLS, strings=(), wordings=(0, 1)):
     return unbroken(world, people, skills, strings, wordings)
 """, "wrong-facts-do-too",
     ),
-    Mutation(
-        "suppressed", "an exam is asked as a user asks", "measure/knowledge", """
-unbroken = exam
-
-
-def exam(model, tokenizer, tasks, form=exam_form, batch=512):
-    def chat(prompt):
-        return f"<user> {prompt} <assistant>"
-
-    return unbroken(model, tokenizer, tasks, chat, batch)
-""", "known-in-the-exam",
-    ),
+    Mutation("suppressed", ASKED_ONLY, "measure/knowledge", AS_A_USER, "known-in-the-exam"),
+    Mutation("suppressed", ASKED_ONLY, "measure/knowledge", AS_A_USER, "known-on-a-page"),
     Mutation("suppressed", WRITTEN_ABOUT, "experiment/base", UNREAD_READ, "unread-stay-out"),
     Mutation(
         "suppressed", "the lessons in refusing are taught at a hundred times the rate", "training/train",
