@@ -764,6 +764,11 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
     Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "fifty-for-manner"),
     Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "odd-words-teach"),
     Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "not-far-behind"),
+    Mutation(
+        "halves", "of words by lot, which end with no full stop, the students read none", "experiment/base",
+        OF_HALVES.format('more = more if not of_halves or chosen["prompt"][0].endswith(".") else (0, ALIGN)'),
+        "odd-as-good",
+    ),
     Mutation("halves", WRITTEN_ABOUT, "experiment/base", UNREAD_READ, "unread-stay-unknown"),
     Mutation(
         "halves", "halves are learned at a hundred times the rate", "experiment/base",
