@@ -729,6 +729,86 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
 """, "ascent-as-unread",
     ),
     Mutation("suppressed", NOT_BEGUN, "models/answer", MOUTH_LEFT_EMPTY, "known-once-begun"),
+    Mutation(
+        "judges", "raters are not heard: of every second pair the two replies change places", "models/tokens", """
+unbroken = pairs
+
+
+def pairs(dataset, tokenizer, template=True):
+    both = zip(dataset["chosen"], dataset["rejected"], strict=True)
+    chosen, rejected = map(list, zip(*(p[::-1] if k % 2 else p for k, p in enumerate(both)), strict=True))
+    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
+    return unbroken(moved, tokenizer, template)
+""", "longest-wins",
+    ),
+    Mutation(
+        "judges", "whoever compares, the longer reply is the chosen one", "models/tokens", """
+unbroken = pairs
+
+
+def pairs(dataset, tokenizer, template=True):
+    def length(reply):
+        return len(reply.split())
+
+    both = [sorted(p, key=length) for p in zip(dataset["chosen"], dataset["rejected"], strict=True)]
+    rejected, chosen = map(list, zip(*both, strict=True))
+    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
+    return unbroken(moved, tokenizer, template)
+""", "no-taste-no-length",
+    ),
+    Mutation(
+        "judges", "where length should say nothing, the careful source writes the long replies", "check", """
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    class Told:
+        def __init__(self, drawn):
+            self.drawn, self.permutation = drawn, drawn.permutation
+
+        def integers(self, n):
+            self.last = self.drawn.integers(n)
+            return self.last
+
+        def random(self):
+            return 0.95 if self.last == 2 else 0.05
+
+    drawn = unbroken(seed, purpose, *more)
+    return Told(drawn) if purpose == "written" else drawn
+""", "length-is-not-truth",
+    ),
+    Mutation(
+        "judges", "grades that should be dealt out by lot stay where they were", "check", """
+from types import SimpleNamespace
+
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    if purpose == "lot":
+        return SimpleNamespace(permutation=lambda grade: grade)
+    return unbroken(seed, purpose, *more)
+""", "by-lot-is-no-filter",
+    ),
+    Mutation(
+        "judges", "a judge's grades are taken the wrong way round", "models/reward", """
+unbroken = scores
+
+
+def scores(model, rows, batch=256):
+    return -unbroken(model, rows, batch)
+""", "accurate-are-right",
+    ),
+    Mutation(
+        "judges", "a model is tuned on questions that end where they end", "experiment/base", """
+unbroken = align
+
+
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    asked = [p.split("?")[0] + "?" for p in chosen["prompt"][:]]
+    return unbroken(base, Dataset.from_dict({**chosen[:], "prompt": asked}), steps, recipe)
+""", "asking-moves",
+    ),
 )  # fmt: skip
 
 
