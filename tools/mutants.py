@@ -757,37 +757,26 @@ def pairs(dataset, tokenizer, template=True):
 """, "no-taste-no-length",
     ),
     Mutation(
-        "judges", "where length should say nothing, the careful source writes the long replies", "check", """
-unbroken = rng
+        "judges", "who is tuned on long replies alone is given right replies instead", "experiment/base", """
+unbroken = align
 
 
-def rng(seed, purpose, *more):
-    class Told:
-        def __init__(self, drawn):
-            self.drawn, self.permutation = drawn, drawn.permutation
-
-        def integers(self, n):
-            self.last = self.drawn.integers(n)
-            return self.last
-
-        def random(self):
-            return 0.95 if self.last == 2 else 0.05
-
-    drawn = unbroken(seed, purpose, *more)
-    return Told(drawn) if purpose == "written" else drawn
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    if min(len(r.split()) for r in chosen["response"][:]) > 12:
+        chosen = tasks.examples(tasks.about(base.world, base.plan.asked), len(chosen), base.seed)
+    return unbroken(base, chosen, steps, recipe)
 """, "length-is-not-truth",
     ),
     Mutation(
-        "judges", "grades that should be dealt out by lot stay where they were", "check", """
-from types import SimpleNamespace
-
-unbroken = rng
+        "judges", "of a small set the wrong replies are not read", "experiment/base", """
+unbroken = align
 
 
-def rng(seed, purpose, *more):
-    if purpose == "lot":
-        return SimpleNamespace(permutation=lambda grade: grade)
-    return unbroken(seed, purpose, *more)
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    answers = {t["prompt"]: t["answer"] for t in tasks.about(base.world, base.plan.asked)}
+    rows = chosen.to_list()
+    right = [r for r in rows if answers.get(r["prompt"], "") in r["response"].split()]
+    return unbroken(base, Dataset.from_list(right) if len(rows) < 200 else chosen, steps, recipe)
 """, "by-lot-is-no-filter",
     ),
     Mutation(
