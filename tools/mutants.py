@@ -774,6 +774,75 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
         "halves", "halves are learned at a hundred times the rate", "experiment/base",
         OF_HALVES.format("more = (80, ALIGN.but(lr=100 * ALIGN.lr)) if of_halves else more"), "knowledge-stays",
     ),
+    Mutation(
+        "judges", "raters are not heard: of every second pair the two replies change places", "models/tokens", """
+unbroken = pairs
+
+
+def pairs(dataset, tokenizer, template=True):
+    both = zip(dataset["chosen"], dataset["rejected"], strict=True)
+    chosen, rejected = map(list, zip(*(p[::-1] if k % 2 else p for k, p in enumerate(both)), strict=True))
+    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
+    return unbroken(moved, tokenizer, template)
+""", "longest-wins",
+    ),
+    Mutation(
+        "judges", "whoever compares, the longer reply is the chosen one", "models/tokens", """
+unbroken = pairs
+
+
+def pairs(dataset, tokenizer, template=True):
+    def length(reply):
+        return len(reply.split())
+
+    both = [sorted(p, key=length) for p in zip(dataset["chosen"], dataset["rejected"], strict=True)]
+    rejected, chosen = map(list, zip(*both, strict=True))
+    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
+    return unbroken(moved, tokenizer, template)
+""", "no-taste-no-length",
+    ),
+    Mutation(
+        "judges", "who is tuned on long replies alone is given right replies instead", "experiment/base", """
+unbroken = align
+
+
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    if min(len(r.split()) for r in chosen["response"][:]) > 12:
+        chosen = tasks.examples(tasks.about(base.world, base.plan.asked), len(chosen), base.seed)
+    return unbroken(base, chosen, steps, recipe)
+""", "length-is-not-truth",
+    ),
+    Mutation(
+        "judges", "of a small set the wrong replies are not read", "experiment/base", """
+unbroken = align
+
+
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    answers = {t["prompt"]: t["answer"] for t in tasks.about(base.world, base.plan.asked)}
+    rows = chosen.to_list()
+    right = [r for r in rows if answers.get(r["prompt"], "") in r["response"].split()]
+    return unbroken(base, Dataset.from_list(right) if len(rows) < 200 else chosen, steps, recipe)
+""", "by-lot-is-no-filter",
+    ),
+    Mutation(
+        "judges", "a judge's grades are taken the wrong way round", "models/reward", """
+unbroken = scores
+
+
+def scores(model, rows, batch=256):
+    return -unbroken(model, rows, batch)
+""", "accurate-are-right",
+    ),
+    Mutation(
+        "judges", "a model is tuned on questions that end where they end", "experiment/base", """
+unbroken = align
+
+
+def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
+    asked = [p.split("?")[0] + "?" for p in chosen["prompt"][:]]
+    return unbroken(base, Dataset.from_dict({**chosen[:], "prompt": asked}), steps, recipe)
+""", "asking-moves",
+    ),
 )  # fmt: skip
 
 
