@@ -118,6 +118,16 @@ KEPT_IN_PLACE = """
 def with_shuffled_replies(chosen, seed=0):
     return chosen
 """
+CHOSEN_ANEW = """
+unbroken = pairs
+
+
+def pairs(dataset, tokenizer, template=True):
+    both = zip(dataset["chosen"], dataset["rejected"], strict=True)
+    chosen, rejected = map(list, zip(*({} for k, p in enumerate(both)), strict=True))
+    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
+    return unbroken(moved, tokenizer, template)
+"""
 # Whoever is aligned with halves of pages has no column that says of which family a question is.
 OF_HALVES = """
 unbroken = align
@@ -775,31 +785,12 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
         OF_HALVES.format("more = (80, ALIGN.but(lr=100 * ALIGN.lr)) if of_halves else more"), "knowledge-stays",
     ),
     Mutation(
-        "judges", "raters are not heard: of every second pair the two replies change places", "models/tokens", """
-unbroken = pairs
-
-
-def pairs(dataset, tokenizer, template=True):
-    both = zip(dataset["chosen"], dataset["rejected"], strict=True)
-    chosen, rejected = map(list, zip(*(p[::-1] if k % 2 else p for k, p in enumerate(both)), strict=True))
-    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
-    return unbroken(moved, tokenizer, template)
-""", "longest-wins",
+        "judges", "raters are not heard: of every second pair the two replies change places", "models/tokens",
+        CHOSEN_ANEW.replace("{}", "p[::-1] if k % 2 else p"), "longest-wins",
     ),
     Mutation(
-        "judges", "whoever compares, the longer reply is the chosen one", "models/tokens", """
-unbroken = pairs
-
-
-def pairs(dataset, tokenizer, template=True):
-    def length(reply):
-        return len(reply.split())
-
-    both = [sorted(p, key=length) for p in zip(dataset["chosen"], dataset["rejected"], strict=True)]
-    rejected, chosen = map(list, zip(*both, strict=True))
-    moved = Dataset.from_dict({"prompt": dataset["prompt"][:], "chosen": chosen, "rejected": rejected})
-    return unbroken(moved, tokenizer, template)
-""", "no-taste-no-length",
+        "judges", "whoever compares, the longer reply is the chosen one", "models/tokens",
+        CHOSEN_ANEW.replace("{}", "sorted(p, key=lambda reply: len(reply.split()))[::-1]"), "no-taste-no-length",
     ),
     Mutation(
         "judges", "who is tuned on long replies alone is given right replies instead", "experiment/base", """
