@@ -17,9 +17,13 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -41,6 +45,10 @@ LONG = {"test_base", "test_cache", "test_read", "test_real", "test_sweep"}  # th
 # Two notebooks side by side keep both cores busy: with a worker for each core in both of them, four would take turns,
 # and each would have to start first.
 ONE_EACH = {"LOKY_MAX_CPU_COUNT": "1"}
+# A part -> the one that runs beside it where both are asked for: the first leaves a core idle now and then, and the
+# other needs nothing of it.
+BESIDE = {"library": "tools", "mutants": "book"}
+SAYS: ContextVar[IO | None] = ContextVar("SAYS", default=None)  # where a part's commands write, if not to the screen
 SLOW_TOO = ("-m", "")  # plain `pytest` leaves out what is marked slow
 
 
@@ -67,7 +75,8 @@ def trained() -> str:
 
 def run(command: list[str | Path], **env: str) -> int:
     with tempfile.TemporaryDirectory(prefix="alignlab-cache-") as cache:
-        return subprocess.run([str(c) for c in command], cwd=ROOT, env=environment(cache) | env).returncode
+        said = {"stdout": SAYS.get(), "stderr": SAYS.get() and subprocess.STDOUT}
+        return subprocess.run([str(c) for c in command], cwd=ROOT, env=environment(cache) | env, **said).returncode
 
 
 def pytest(*arguments: str | Path, **env: str) -> Count:
@@ -178,6 +187,13 @@ def speed(size: int = 2048, seconds: float = 1.0) -> float:
     return best
 
 
+def timed(name: str, says: IO | None = None) -> tuple[Count, float]:
+    """(what came of a part, its seconds)."""
+    SAYS.set(says)
+    start = time.perf_counter()
+    return PARTS[name](), time.perf_counter() - start
+
+
 def clock(seconds: float) -> str:
     return f"{int(seconds // 60)}:{int(seconds % 60):02}"
 
@@ -195,19 +211,32 @@ def main(names: list[str]) -> int:
     before = "" if chosen in (["lint"], ["book"]) else f"{speed():.0f}"
     if before:
         print(f"matrix products of this machine: {before} GFLOP/s (float32, {os.cpu_count()} cores)", flush=True)
-    for number, name in enumerate(chosen, 1):
-        elapsed = clock(time.perf_counter() - STARTED)
-        print(f"\n== {number}/{len(chosen)} {name}: {PARTS[name].__doc__} (elapsed {elapsed})", flush=True)
-        start, idle = time.perf_counter(), psutil.cpu_times().idle
-        count = PARTS[name]()
-        total = Count(total.passed + count.passed, total.failed + count.failed, total.skipped + count.skipped)
-        seconds = time.perf_counter() - start
-        took, busy = clock(seconds), 1 - (psutil.cpu_times().idle - idle) / seconds / os.cpu_count()
-        rows.append((name, PARTS[name].__doc__, took, count.passed + count.failed, count.skipped))
-        lines.append(
-            f"  {name:10} {took:>6}  cores {busy:4.0%} busy  {count.passed:4} passed {count.failed:4} failed"
-            + (f" {count.skipped:4} skipped" if count.skipped else "")
-        )
+    waiting: dict[str, tuple[Future, IO]] = {}
+    with ExitStack() as files, ThreadPoolExecutor() as pool:
+        for number, name in enumerate(chosen, 1):
+            elapsed = clock(time.perf_counter() - STARTED)
+            print(f"\n== {number}/{len(chosen)} {name}: {PARTS[name].__doc__} (elapsed {elapsed})", flush=True)
+            if (other := BESIDE.get(name)) in chosen[number:]:
+                says = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+                waiting[other] = pool.submit(timed, other, says), says
+            start, idle = time.perf_counter(), psutil.cpu_times().idle
+            if name in waiting:
+                begun, says = waiting.pop(name)
+                count, seconds = begun.result()
+                says.seek(0)
+                print(says.read(), end="", flush=True)
+                busy = "beside another"
+            else:
+                count, seconds = timed(name)
+                free = (psutil.cpu_times().idle - idle) / (time.perf_counter() - start) / os.cpu_count()
+                busy = f"cores {1 - free:4.0%} busy"
+            total = Count(total.passed + count.passed, total.failed + count.failed, total.skipped + count.skipped)
+            took = clock(seconds)
+            rows.append((name, PARTS[name].__doc__, took, count.passed + count.failed, count.skipped))
+            lines.append(
+                f"  {name:10} {took:>6}  {busy:15}  {count.passed:4} passed {count.failed:4} failed"
+                + (f" {count.skipped:4} skipped" if count.skipped else "")
+            )
     if chosen == ["book"]:
         print(f"\nThe site: {INDEX}" if not total.failed else "\nThe site was not built: see the messages above")
         return int(total.failed > 0)

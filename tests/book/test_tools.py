@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -396,6 +397,46 @@ def test_times_of_the_parts_are_noted_after_a_run_without_failure(tmp_path, monk
         lines = checks.TIMES.read_text("utf-8").splitlines()
         assert [line.split(",")[0] for line in lines] == ["part", "one", "two", "all"]
         assert lines[1].startswith("one,the first,0:00,3,2") and lines[3].endswith(",7,2") and "123 GFLOP/s" in lines[3]
+
+
+@pytest.mark.parametrize("chosen", [[], ["two"], ["two", "one"]])
+def test_a_part_runs_beside_another_and_says_in_its_turn_what_it_said(tmp_path, monkeypatch, capfd, chosen):
+    from tools import checks
+
+    begun = []
+
+    def part(name, *beside):
+        """a part"""
+        begun.append(name)
+        end = time.monotonic() + 30
+        while not set(beside) <= set(begun):
+            assert time.monotonic() < end, f"{name} is alone"
+            time.sleep(0.01)
+        return checks.Count(passed=1, failed=checks.run([sys.executable, "-c", f"print('said by {name}'); 1 / 0"]))
+
+    parts = {"one": lambda: part("one", *[] if chosen else ["two"]), "two": lambda: part("two")}
+    for f in parts.values():
+        f.__doc__ = "a part"
+    monkeypatch.setattr(checks, "PARTS", parts)
+    monkeypatch.setattr(checks, "BESIDE", {"one": "two"})
+    monkeypatch.setattr(checks, "TIMES", tmp_path / "checks.csv")
+    monkeypatch.setattr(checks, "speed", lambda: 123.4)
+    names = chosen or ["one", "two"]
+    assert checks.main(chosen) == 1
+    out, err = capfd.readouterr()
+    assert sorted(begun) == sorted(names) and f"{len(names)} passed, {len(names)} failed" in out
+    alone = "beside" if chosen == [] else "busy"
+    assert re.search(rf"two +0:0\d  .*{alone}", out)
+    if not chosen:
+        heads = [out.index(x) for x in ("== 1/2 one", "== 2/2 two", "said by two", "ZeroDivisionError", "== what ran")]
+        assert heads == sorted(heads) and "said by one" in out[: heads[1]] and err.count("ZeroDivisionError") == 1
+
+
+def test_what_runs_beside_another_comes_later_and_needs_nothing_of_it():
+    from tools import checks
+
+    order = list(checks.PARTS)
+    assert all(order.index(one) < order.index(other) for one, other in checks.BESIDE.items())
 
 
 def test_the_parts_of_the_checks_are_those_that_make_knows():

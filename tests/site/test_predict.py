@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import PHONE, ROOT
+from browsing import PHONE, ROOT, each_look_once
 
 from tools.notebooks import entries, notebooks
 
@@ -94,6 +94,7 @@ def test_a_guess_is_drawn_into_its_figure_at_its_height(visit, page):
 def test_the_fields_are_accessible_on_a_phone(visit, page, mode):
     tab, _ = visit(page, mode, PHONE)
     tab.locator(".predict .guess input").last.click()
+    each_look_once(tab)
     found = Axe().run(tab, context="article" if page == CHAPTERS[0] else ".predict")
     assert not found.response["violations"], [(v["id"], v["nodes"][0]["html"]) for v in found.response["violations"]]
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")

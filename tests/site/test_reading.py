@@ -6,7 +6,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import PHONE, ROOT
+from browsing import PHONE, ROOT, each_look_once
 
 from tools.notebooks import notebooks, pages, read, tags
 
@@ -151,6 +151,7 @@ def test_cards_and_enlarged_figures_are_accessible(visit, mode):
     tab, _ = visit("notebooks/lima", mode, PHONE)
     tab.locator("article a.term").first.focus()
     tab.locator("details.solution summary").first.click()
+    each_look_once(tab)
     found = Axe().run(tab).response["violations"]
     grave = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
     assert not grave, grave

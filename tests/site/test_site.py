@@ -14,14 +14,14 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import scoreboard
-from browsing import DESK, PHONE, ROOT, SITE, file_of, show
+from browsing import DESK, PHONE, ROOT, SITE, each_look_once, file_of, show
 from bs4 import BeautifulSoup
 
 from tools import notebooks as reader
 from tools.notebooks import notebooks, pages
 
 PAGES = list(pages(ROOT))
-MOST_BYTES = 1_500_000  # of a page with all that it loads
+MOST_BYTES, MOST_FILES = 1_000_000, 25  # of a page with all that it loads
 
 
 @functools.cache
@@ -216,18 +216,26 @@ def test_a_visit_leaves_nothing_to_the_next(visit):
     assert left == [0, DESK["width"], False, False, "dark"] and not trouble
 
 
-def test_page_is_light(seen):
-    tab, _, _ = seen
+def heavy(tab) -> list[tuple[int, str]]:
+    """(bytes, name) of every file that the page in `tab` has asked for, the largest first: uncompressed, and
+    whether the browser kept it from an earlier page or not."""
     names = tab.evaluate("['navigation', 'resource'].flatMap(t => performance.getEntriesByType(t)).map(e => e.name)")
-    # By the files' own sizes: of what it keeps from an earlier page the browser reports none.
     loaded = {file_of(name) for name in names if name.startswith("http")}
-    assert len(loaded) > 5
-    assert sum(file.stat().st_size for file in loaded) < MOST_BYTES, sorted(loaded, key=lambda f: -f.stat().st_size)[:5]
+    return sorted(((file.stat().st_size, file.name) for file in loaded), reverse=True)
+
+
+def is_light(tab) -> bool:
+    files = heavy(tab)
+    return 5 < len(files) <= MOST_FILES and sum(size for size, _ in files) <= MOST_BYTES
+
+
+def test_page_is_light(seen):
+    assert is_light(seen[0]), heavy(seen[0])
 
 
 def test_search_and_index_work_here(visit):
-    _, trouble = visit("genindex")
-    assert not trouble, trouble
+    tab, trouble = visit("genindex")
+    assert not trouble and is_light(tab), (trouble, heavy(tab))
     tab, trouble = visit("search")
     tab.goto(tab.url + "?q=ledger")
     tab.wait_for_selector("ul.search li a")
@@ -317,23 +325,13 @@ def checker() -> str:
     return (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 
 
-# The words of one class in one block of code look alike: one of them is looked at, of thousands on a page.
-ONE_OF_A_KIND = """() => {
-  for (const block of document.querySelectorAll('.highlight pre')) {
-    const seen = new Set();
-    for (const word of block.querySelectorAll('span:not(:has(*))'))
-      seen.has(word.className) ? word.replaceWith(word.textContent) : seen.add(word.className);
-  }
-}"""
-
-
 def barriers(tab) -> list[str]:
     # From the top: further down the theme's "back to top" floats over whatever happens to lie below it.
     tab.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
     tab.wait_for_function(
         "() => !document.querySelector('#pst-back-to-top')?.checkVisibility({visibilityProperty: true})"
     )
-    tab.evaluate(ONE_OF_A_KIND)
+    each_look_once(tab)
     tab.evaluate(checker())
     found = tab.evaluate("rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})", RULES)
     assert len(found["passes"]) > 10, "the checker did not look at the page"
