@@ -784,14 +784,13 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
         "halves", "halves are learned at a hundred times the rate", "experiment/base",
         OF_HALVES.format("more = (80, ALIGN.but(lr=100 * ALIGN.lr)) if of_halves else more"), "knowledge-stays",
     ),
-    Mutation(
-        "judges", "raters are not heard: of every second pair the two replies change places", "models/tokens",
-        CHOSEN_ANEW.replace("{}", "p[::-1] if k % 2 else p"), "longest-wins",
-    ),
-    Mutation(
-        "judges", "whoever compares, the longer reply is the chosen one", "models/tokens",
-        CHOSEN_ANEW.replace("{}", "sorted(p, key=lambda reply: len(reply.split()))[::-1]"), "no-taste-no-length",
-    ),
+    *(Mutation("judges", "raters are not heard: of every second pair the two replies change places", "models/tokens",
+               CHOSEN_ANEW.replace("{}", "p[::-1] if k % 2 else p"), entry)
+      for entry in ("likes-length", "longest-wins", "longest-beats-true", "own-choice-wins", "own-choice-beats-lot",
+                    "careless-win-too", "length-pays")),
+    *(Mutation("judges", "whoever compares, the longer reply is the chosen one", "models/tokens",
+               CHOSEN_ANEW.replace("{}", "sorted(p, key=lambda reply: len(reply.split()))[::-1]"), entry)
+      for entry in ("no-taste-no-length", "accuracy-is-seen", "taste-costs-truth")),
     Mutation(
         "judges", "who is tuned on long replies alone is given right replies instead", "experiment/base", """
 unbroken = align
@@ -803,8 +802,7 @@ def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     return unbroken(base, chosen, steps, recipe)
 """, "length-is-not-truth",
     ),
-    Mutation(
-        "judges", "of a small set the wrong replies are not read", "experiment/base", """
+    *(Mutation("judges", "of a small set the wrong replies are not read", "experiment/base", """
 unbroken = align
 
 
@@ -813,27 +811,22 @@ def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     rows = chosen.to_list()
     right = [r for r in rows if answers.get(r["prompt"], "") in r["response"].split()]
     return unbroken(base, Dataset.from_list(right) if len(rows) < 200 else chosen, steps, recipe)
-""", "by-lot-is-no-filter",
-    ),
-    Mutation(
-        "judges", "a judge's grades are taken the wrong way round", "models/reward", """
+""", entry) for entry in ("by-lot-is-no-filter", "true-are-right", "dial-turns-truth")),
+    *(Mutation("judges", "a judge's grades are taken the wrong way round", "models/reward", """
 unbroken = scores
 
 
 def scores(model, rows, batch=256):
     return -unbroken(model, rows, batch)
-""", "accurate-are-right",
-    ),
-    Mutation(
-        "judges", "a model is tuned on questions that end where they end", "experiment/base", """
+""", entry) for entry in ("accurate-are-right", "righter-than-lot")),
+    *(Mutation("judges", "a model is tuned on questions that end where they end", "experiment/base", """
 unbroken = align
 
 
 def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     asked = [p.split("?")[0] + "?" for p in chosen["prompt"][:]]
     return unbroken(base, Dataset.from_dict({**chosen[:], "prompt": asked}), steps, recipe)
-""", "asking-moves",
-    ),
+""", entry) for entry in ("asking-moves", "correction-takes-it-out")),
 )  # fmt: skip
 
 
