@@ -162,6 +162,38 @@ unbroken = generate
 def generate(model, tokenizer, prompts, *, prefill=None, **how):
     return unbroken(model, tokenizer, prompts, **how)
 """
+# Of data-limits: a corpus is known by its number of pages, the reworded one by its fixed order.
+OF_ROWS = """
+unbroken = train
+FEWER = {{{}}}
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    return unbroken(model, rows.select(range(FEWER.get(len(rows), len(rows)))), steps, recipe, seed, **how)
+"""
+FEWER_READ = "what should be read four times is cut to a sixteenth, and read 64 times"
+ONE_WORDING = "in place of the same facts in other words the same pages are read again"
+FIRST_PASS_AGAIN = """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, *, order=None, **how):
+    return unbroken(model, rows, steps, recipe, seed, order=None if order is None else order[:15], **how)
+"""
+STOPPED = "models hardly learn: the rate is a ten-thousandth"
+HARDLY = """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    slow = recipe.but(lr=recipe.lr / 10_000, lr_rest=recipe.lr_rest / 10_000)
+    return unbroken(model, rows, steps, slow, seed, **how)
+"""
+FINDS = """
+import datasketch
+
+datasketch.MinHashLSH.query = lambda self, hashes: {}
+"""
 NO_WRONG_ANSWERS = "examples do not say which word is the answer, so that none can be made wrong"
 RIGHT_INSTEAD = """
 unbroken = examples
@@ -833,6 +865,20 @@ def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     asked = [p.split("?")[0] + "?" for p in chosen["prompt"][:]]
     return unbroken(base, Dataset.from_dict({**chosen[:], "prompt": asked}), steps, recipe)
 """, "asking-moves",
+    ),
+    Mutation("data-limits", FEWER_READ, "training/train", OF_ROWS.format("960: 60"), "four-cost-nothing"),
+    Mutation("data-limits", ONE_WORDING, "training/train", FIRST_PASS_AGAIN, "other-words"),
+    Mutation("data-limits", ONE_WORDING, "training/train", FIRST_PASS_AGAIN, "other-words-teach"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "different-beats-repeated"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "knowledge-is-lost"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "recited"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "beyond-sixteen-harms"),
+    Mutation(
+        "data-limits", "the search for near-duplicates finds none", "check", FINDS.format("[]"), "copies-are-recited"
+    ),
+    Mutation(
+        "data-limits", "the search for near-duplicates takes every page for a copy of the first", "check",
+        FINDS.format("list(self.keys)[:1]"), "copies-out-costs-nothing",
     ),
 )  # fmt: skip
 
