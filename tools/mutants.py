@@ -163,13 +163,13 @@ def generate(model, tokenizer, prompts, *, prefill=None, **how):
     return unbroken(model, tokenizer, prompts, **how)
 """
 # Of data-limits: a corpus is known by its number of pages, the reworded one by its fixed order.
-OF_ROWS = """
+QUARTER_CUT = """
 unbroken = train
-FEWER = {{{}}}
 
 
 def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
-    return unbroken(model, rows.select(range(FEWER.get(len(rows), len(rows)))), steps, recipe, seed, **how)
+    rows = rows.select(range(60)) if len(rows) == 960 else rows
+    return unbroken(model, rows, steps, recipe, seed, **how)
 """
 FEWER_READ = "what should be read four times is cut to a sixteenth, and read 64 times"
 ONE_WORDING = "in place of the same facts in other words the same pages are read again"
@@ -190,9 +190,14 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
     return unbroken(model, rows, steps, slow, seed, **how)
 """
 FINDS = """
-import datasketch
+unbroken = rng
 
-datasketch.MinHashLSH.query = lambda self, hashes: {}
+
+def rng(seed, purpose, *more):
+    import datasketch
+
+    datasketch.MinHashLSH.query = lambda self, hashes: {}
+    return unbroken(seed, purpose, *more)
 """
 NO_WRONG_ANSWERS = "examples do not say which word is the answer, so that none can be made wrong"
 RIGHT_INSTEAD = """
@@ -866,7 +871,7 @@ def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     return unbroken(base, Dataset.from_dict({**chosen[:], "prompt": asked}), steps, recipe)
 """, "asking-moves",
     ),
-    Mutation("data-limits", FEWER_READ, "training/train", OF_ROWS.format("960: 60"), "four-cost-nothing"),
+    Mutation("data-limits", FEWER_READ, "training/train", QUARTER_CUT, "four-cost-nothing"),
     Mutation("data-limits", ONE_WORDING, "training/train", FIRST_PASS_AGAIN, "other-words"),
     Mutation("data-limits", ONE_WORDING, "training/train", FIRST_PASS_AGAIN, "other-words-teach"),
     Mutation("data-limits", STOPPED, "training/train", HARDLY, "different-beats-repeated"),
