@@ -875,7 +875,7 @@ def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     Mutation("data-limits", ONE_WORDING, "training/train", FIRST_PASS_AGAIN, "other-words"),
     Mutation("data-limits", ONE_WORDING, "training/train", FIRST_PASS_AGAIN, "other-words-teach"),
     Mutation("data-limits", STOPPED, "training/train", HARDLY, "different-beats-repeated"),
-    Mutation("data-limits", STOPPED, "training/train", HARDLY, "knowledge-is-lost"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "facts-not-learned"),
     Mutation("data-limits", STOPPED, "training/train", HARDLY, "recited"),
     Mutation("data-limits", STOPPED, "training/train", HARDLY, "beyond-sixteen-harms"),
     Mutation(
