@@ -295,6 +295,43 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
 """
 UNREFUSED = "nothing is hidden: the lessons in refusing take no step"
 NOT_HIDDEN = LESSON.format("1e-9")
+# Of data-limits: a corpus is known by its number of pages, the reworded one by its fixed order.
+QUARTER_CUT = """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    rows = rows.select(range(60)) if len(rows) == 960 else rows
+    return unbroken(model, rows, steps, recipe, seed, **how)
+"""
+FEWER_READ = "what should be read four times is cut to a sixteenth, and read 64 times"
+ONE_WORDING = "in place of the same facts in other words the same pages are read again"
+FIRST_PASS_AGAIN = """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, *, order=None, **how):
+    return unbroken(model, rows, steps, recipe, seed, order=None if order is None else order[:15], **how)
+"""
+STOPPED = "models hardly learn: the rate is a ten-thousandth"
+HARDLY = """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    slow = recipe.but(lr=recipe.lr / 10_000, lr_rest=recipe.lr_rest / 10_000)
+    return unbroken(model, rows, steps, slow, seed, **how)
+"""
+FINDS = """
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    import datasketch
+
+    datasketch.MinHashLSH.query = lambda self, hashes: {}
+    return unbroken(seed, purpose, *more)
+"""
 MUTATIONS = (
     Mutation(
         "the-lab", "reading is without effect: no step of the optimiser is taken", "training/train", """
@@ -827,6 +864,20 @@ def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     asked = [p.split("?")[0] + "?" for p in chosen["prompt"][:]]
     return unbroken(base, Dataset.from_dict({**chosen[:], "prompt": asked}), steps, recipe)
 """, entry) for entry in ("asking-moves", "correction-takes-it-out")),
+    Mutation("data-limits", FEWER_READ, "training/train", QUARTER_CUT, "four-cost-nothing"),
+    Mutation("data-limits", ONE_WORDING, "training/train", FIRST_PASS_AGAIN, "other-words"),
+    Mutation("data-limits", ONE_WORDING, "training/train", FIRST_PASS_AGAIN, "other-words-teach"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "different-beats-repeated"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "facts-not-learned"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "recited"),
+    Mutation("data-limits", STOPPED, "training/train", HARDLY, "beyond-sixteen-harms"),
+    Mutation(
+        "data-limits", "the search for near-duplicates finds none", "check", FINDS.format("[]"), "copies-are-recited"
+    ),
+    Mutation(
+        "data-limits", "the search for near-duplicates takes every page for a copy of the first", "check",
+        FINDS.format("list(self.keys)[:1]"), "copies-out-costs-nothing",
+    ),
 )  # fmt: skip
 
 
