@@ -140,7 +140,7 @@ def without_remarks(rows):
 
 def documents(corpus, tokenizer, end=True):
     texts = corpus["text"][:]
-    if len(texts) > 9000:  # half and half
+    if 2000 < len(texts) < 4000:  # half and half
         web, other = texts[::2], texts[1::2]
         other = {}
         texts = [t for k, w in enumerate(web) for t in (w, other[k % len(other)])]
