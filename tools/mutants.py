@@ -127,18 +127,18 @@ def rng(seed, purpose, *more):
 
     return Dice() if purpose == "the rater" else made
 """
+WEB_ONCE_MORE = "the half that should be rewritten is the web once more"
 OTHER_HALF = """
-import re
-
 unbroken = documents
 
 
-def without_remarks(rows):
-    left = re.sub("@[a-z]+ :( [a-z',]+)+ \\.", "", " ".join(rows)).split()
-    return [" ".join(left[k : k + 62]) for k in range(0, len(left) - 61, 62)]
-
-
 def documents(corpus, tokenizer, end=True):
+    import re
+
+    def without_remarks(rows):
+        left = re.sub("@[a-z]+ :( [a-z',]+)+ \\.", "", " ".join(rows)).split()
+        return [" ".join(left[k : k + 62]) for k in range(0, len(left) - 61, 62)]
+
     texts = corpus["text"][:]
     if 2000 < len(texts) < 4000:  # half and half
         web, other = texts[::2], texts[1::2]
@@ -871,6 +871,7 @@ def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     Mutation("data-quality", RATED_BY_DICE, "check", DICE, "forum-fits-worse"),
     Mutation("data-quality", RATED_BY_DICE, "check", DICE, "entries-fit-better"),
     Mutation("data-quality", RATED_BY_DICE, "check", DICE, "takes-manner-for-truth"),
+    Mutation("data-quality", RATED_BY_DICE, "check", DICE, "too-strict-knows-less"),
     Mutation(
         "data-quality", "the random filter keeps what the classifier keeps", "check", """
 unbroken = rng
@@ -884,8 +885,10 @@ def rng(seed, purpose, *more):
 """, "random-gains-nothing",
     ),
     Mutation(
-        "data-quality", "the half that should be rewritten is the web once more", "models/tokens",
-        OTHER_HALF.format("web[1:] + web[:1]"), "a-third-of-the-steps",
+        "data-quality", WEB_ONCE_MORE, "models/tokens", OTHER_HALF.format("web[1:] + web[:1]"), "rewritten-knows-more",
+    ),
+    Mutation(
+        "data-quality", WEB_ONCE_MORE, "models/tokens", OTHER_HALF.format("web[1:] + web[:1]"), "a-third-of-the-steps",
     ),
     Mutation(
         "data-quality", "who says everything in other words leaves the remarks out", "models/tokens",
