@@ -136,7 +136,7 @@ def documents(corpus, tokenizer, end=True):
     import re
 
     def without_remarks(rows):
-        left = re.sub("@[a-z]+ :( [a-z',]+)+ \\.", "", " ".join(rows)).split()
+        left = re.sub("@[a-z]+ :( [a-z',]+)+ [.]", "", " ".join(rows)).split()
         return [" ".join(left[k : k + 62]) for k in range(0, len(left) - 61, 62)]
 
     texts = corpus["text"][:]
@@ -884,12 +884,8 @@ def rng(seed, purpose, *more):
     return Same() if purpose == "a random filter" else unbroken(seed, purpose, *more)
 """, "random-gains-nothing",
     ),
-    Mutation(
-        "data-quality", WEB_ONCE_MORE, "models/tokens", OTHER_HALF.format("web[1:] + web[:1]"), "rewritten-knows-more",
-    ),
-    Mutation(
-        "data-quality", WEB_ONCE_MORE, "models/tokens", OTHER_HALF.format("web[1:] + web[:1]"), "a-third-of-the-steps",
-    ),
+    *(Mutation("data-quality", WEB_ONCE_MORE, "models/tokens", OTHER_HALF.format("web[1:] + web[:1]"), entry)
+      for entry in ("rewritten-knows-more", "a-third-of-the-steps", "rewritten-fits-better")),
     Mutation(
         "data-quality", "who says everything in other words leaves the remarks out", "models/tokens",
         OTHER_HALF.format("without_remarks(other)"), "reworded-gains-nothing",
