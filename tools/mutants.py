@@ -113,6 +113,39 @@ unbroken = align
 def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     return unbroken(base, chosen, steps, recipe.but(lr={} * recipe.lr))
 """
+RATED_BY_DICE = "the rater rolls dice"
+DICE = """
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    made = unbroken(seed, purpose, *more)
+
+    class Dice:
+        permutation = staticmethod(made.permutation)
+        normal = staticmethod(lambda size: 100 * made.normal(size=size))
+
+    return Dice() if purpose == "the rater" else made
+"""
+WEB_ONCE_MORE = "the half that should be rewritten is the web once more"
+OTHER_HALF = """
+unbroken = documents
+
+
+def documents(corpus, tokenizer, end=True):
+    import re
+
+    def without_remarks(rows):
+        left = re.sub("@[a-z]+ :( [a-z',]+)+ [.]", "", " ".join(rows)).split()
+        return [" ".join(left[k : k + 62]) for k in range(0, len(left) - 61, 62)]
+
+    texts = corpus["text"][:]
+    if 2000 < len(texts) < 4000:  # half and half
+        web, other = texts[::2], texts[1::2]
+        other = {}
+        texts = [t for k, w in enumerate(web) for t in (w, other[k % len(other)])]
+    return unbroken(Dataset.from_dict({{"text": texts}}), tokenizer, end)
+"""
 NOT_SHUFFLED = "replies that should be shuffled are not"
 KEPT_IN_PLACE = """
 def with_shuffled_replies(chosen, seed=0):
@@ -877,6 +910,47 @@ def align(base, chosen, steps=ALIGN_STEPS, recipe=ALIGN):
     Mutation(
         "data-limits", "the search for near-duplicates takes every page for a copy of the first", "check",
         FINDS.format("list(self.keys)[:1]"), "copies-out-costs-nothing",
+    ),
+    Mutation("data-quality", RATED_BY_DICE, "check", DICE, "filtered-knows-more"),
+    Mutation("data-quality", RATED_BY_DICE, "check", DICE, "forum-fits-worse"),
+    Mutation("data-quality", RATED_BY_DICE, "check", DICE, "entries-fit-better"),
+    Mutation("data-quality", RATED_BY_DICE, "check", DICE, "takes-manner-for-truth"),
+    Mutation("data-quality", RATED_BY_DICE, "check", DICE, "too-strict-knows-less"),
+    Mutation(
+        "data-quality", "the random filter keeps what the classifier keeps", "check", """
+unbroken = rng
+
+
+def rng(seed, purpose, *more):
+    class Same:
+        permutation = staticmethod(lambda keep: keep)
+
+    return Same() if purpose == "a random filter" else unbroken(seed, purpose, *more)
+""", "random-gains-nothing",
+    ),
+    *(Mutation("data-quality", WEB_ONCE_MORE, "models/tokens", OTHER_HALF.format("web[1:] + web[:1]"), entry)
+      for entry in ("rewritten-knows-more", "a-third-of-the-steps", "rewritten-fits-better")),
+    Mutation(
+        "data-quality", "who says everything in other words leaves the remarks out", "models/tokens",
+        OTHER_HALF.format("without_remarks(other)"), "reworded-gains-nothing",
+    ),
+    Mutation(
+        "data-quality", "the textbook is not read: no step is taken on it", "training/train", """
+unbroken = train
+
+
+def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
+    return unbroken(model, rows, steps, recipe.but(lr=1e-9, lr_rest=1e-9) if len(rows) < 200 else recipe, seed, **how)
+""", "textbook-beats-more-web",
+    ),
+    Mutation(
+        "data-quality", "no question of the exam has the form of an exercise", "measure/knowledge", """
+unbroken = exam
+
+
+def exam(model, tokenizer, tasks, form=exam_form, batch=512):
+    return unbroken(model, tokenizer, tasks, str, batch)
+""", "exercises-are-the-exam",
     ),
 )  # fmt: skip
 

@@ -44,7 +44,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 # Chapters whose present experiment has not been run in every setting yet: their other places are empty.
 OWED = {
     "base-vs-chat", "three-stages", "lima", "distillation", "token-shift", "three-rules", "self-reward", "limits",
-    "rl-amplifies", "rot13", "suppressed", "judges", "halves", "data-limits",
+    "rl-amplifies", "rot13", "suppressed", "judges", "halves", "data-limits", "data-quality",
 }  # fmt: skip
 FULL_TABLE, FULL_RUNS = TABLE.with_name("full.csv"), TABLE.with_name("full-runs.csv")
 # These have a table of their own, and run only when they are asked for: without a GPU a chapter takes hours.
