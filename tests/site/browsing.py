@@ -143,19 +143,17 @@ ONE_OF_A_KIND = """() => {
   const shown = e => e.checkVisibility({visibilityProperty: true, opacityProperty: true});  // a fold only hides
   const seen = new Set(), again = [];
   const met = (e, key) => { key = key.join(); seen.has(key) ? again.push(e) : seen.add(key); };
-  const grounds = new Map([...document.querySelectorAll('.highlight pre, tbody')].map(e => [e, ground(e)]));
+  const grounds = new Map([...document.querySelectorAll('.highlight pre')].map(e => [e, ground(e)]));
   for (const word of document.querySelectorAll('.highlight pre span:not(:has(*)), .cell_output svg text'))
     if (shown(word)) met(word, [...look(word), grounds.get(word.closest('pre'))]);
-  for (const row of document.querySelectorAll('tbody tr'))
-    if (shown(row))
-      met(row, [row, ...row.querySelectorAll('*')].flatMap(look).concat(grounds.get(row.closest('tbody'))));
   for (const e of again) e.style.visibility = 'hidden';
 }"""
 
 
 def each_look_once(tab) -> None:
-    """Before a checker of accessibility: what has the same elements in the same colours on the same ground is looked at
-    once. Of a page's words of code, and of the rows of its tables, there are thousands. The others keep their room and
-    are out of sight. Of words in a figure a checker knows no colour: test_reading.py has a test of its own for them.
+    """Before a checker of accessibility: of a page's words of code, thousands, one of each look is looked at.
+
+    The others keep their room and are out of sight; of such a word nothing but its contrast is judged. Of words in a
+    figure a checker knows no colour: test_reading.py has a test of its own for them.
     """
     tab.evaluate(ONE_OF_A_KIND)
