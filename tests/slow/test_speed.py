@@ -24,6 +24,7 @@ from alignlab.models import tokens
 from alignlab.models.answer import generate
 from alignlab.models.llama import HEAD, make_model, parameters
 from alignlab.training.losses import next_token
+from alignlab.training.rollouts import rollout
 from alignlab.training.train import PRETRAIN, batches, train
 from alignlab.worlds import biographies
 from alignlab.worlds import web as web_pages
@@ -259,6 +260,22 @@ def test_replies_in_a_batch_against_one_by_one(web):
     )
     note("64 replies of 24 tokens: in a batch against one by one", f"{a:.1f} s", f"{b:.1f} s", b / a, 5)
     assert b / a > 2, "a batch is hardly faster than one reply after the other"
+
+
+def test_rollouts_against_prompt_by_prompt(web):
+    """The samples of one step of policy gradient, as three-stages draws them: 8 questions, 8 replies to each."""
+    torch.set_num_threads(1)
+    tokenizer, _ = web
+    model = make_model(tokenizer, WIDTH, DEPTH)
+    prompts = [f"where was {p.name} born ?" for p in make_world(people=200, seed=0).people[:8]]
+
+    def asked(some):
+        return rollout(model, tokenizer, some, 8, lambda said: range(len(said["reply"])), seed=0, max_new_tokens=40)
+
+    a, b = seconds(lambda: asked(prompts), lambda: [asked([p]) for p in prompts])
+    what = "rollouts of a policy-gradient step, 8 samples of 8 prompts: in a batch against prompt by prompt"
+    note(what, f"{a:.2f} s", f"{b:.2f} s", b / a, 3)
+    assert b / a > 1.5, "a batch is hardly faster than one prompt after the other"
 
 
 def step_alone(model, batches):
