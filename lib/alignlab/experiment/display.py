@@ -74,7 +74,7 @@ def changed(line: dict) -> str:
     asked = f", {was['expect']}" if "expect" in was else ""
     return (
         f'<div class="first-form">As first written{asked}: <b>{was["verdict"]}</b>. '
-        f"<details><summary>Since then</summary>{html.escape(line['since'])}</details></div>"
+        f"<details><summary>Before</summary>{html.escape(line['since'])}</details></div>"
     )
 
 
