@@ -837,18 +837,26 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
 """, "ascent-as-unread",
     ),
     Mutation("suppressed", NOT_BEGUN, "models/answer", MOUTH_LEFT_EMPTY, "known-once-begun"),
-    Mutation("halves", INSTRUCTED, "experiment/base", QUESTIONS_INSTEAD, "teacher-beats-author"),
-    Mutation("halves", INSTRUCTED, "experiment/base", QUESTIONS_INSTEAD, "author-teaches-nothing"),
+    *(Mutation("halves", INSTRUCTED, "experiment/base", QUESTIONS_INSTEAD, entry)
+      for entry in ("teacher-beats-author", "base-is-no-teacher", "curt-beats-author", "author-teaches-nothing")),
     Mutation("halves", COURTEOUS_BOTH, "experiment/base", SAME_LESSON, "curtness-travels"),
     Mutation("halves", COURTEOUS_BOTH, "experiment/base", SAME_LESSON, "courtesy-travels"),
     Mutation("halves", NOT_SHUFFLED, "worlds/tasks", KEPT_IN_PLACE, "swapped-answers-less"),
-    Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "fifty-for-manner"),
-    Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "odd-words-teach"),
-    Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, "not-far-behind"),
+    *(Mutation("halves", NO_HALVES, "experiment/base", HALVES_UNREAD, entry)
+      for entry in ("fifty-for-manner", "swapped-keeps-manner", "odd-words-teach", "shuffled-teach", "not-far-behind")),
     Mutation(
         "halves", "of words by lot, which end with no full stop, the students read none", "experiment/base",
         OF_HALVES.format('more = more if not of_halves or chosen["prompt"][0].endswith(".") else (0, ALIGN)'),
         "odd-as-good",
+    ),
+    Mutation(
+        "halves", "of halves of pages, which end with a full stop, the students read none", "experiment/base",
+        OF_HALVES.format('more = (0, ALIGN) if of_halves and chosen["prompt"][0].endswith(".") else more'),
+        "letters-no-better",
+    ),
+    Mutation(
+        "halves", "of more than 240 halves the students read none", "experiment/base",
+        OF_HALVES.format("more = (0, ALIGN) if of_halves and len(chosen) > 240 else more"), "more-bring-little",
     ),
     Mutation("halves", WRITTEN_ABOUT, "experiment/base", UNREAD_READ, "unread-stay-unknown"),
     Mutation(
