@@ -173,9 +173,7 @@ def align(base, chosen, *more, **settings):
     return unbroken(base, chosen, *more, **settings)
 """
 INSTRUCTED = "in place of halves the students have questions and answers"
-QUESTIONS_INSTEAD = OF_HALVES.format(
-    "chosen = tasks.examples(base.pool(), 240, base.seed) if of_halves else chosen"
-)
+QUESTIONS_INSTEAD = OF_HALVES.format("chosen = tasks.examples(base.pool(), 240, base.seed) if of_halves else chosen")
 NO_HALVES = "the students read no halves: they stay as the base is"
 HALVES_UNREAD = OF_HALVES.format("more = (0, ALIGN) if of_halves else more")
 COURTEOUS_BOTH = "the second teacher is taught the manner of the first"
@@ -850,9 +848,10 @@ def train(model, rows, steps, recipe=PRETRAIN, seed=0, **how):
         "odd-as-good",
     ),
     Mutation(
-        "halves", "of halves of pages, which end with a full stop, the students read none", "experiment/base",
-        OF_HALVES.format('more = (0, ALIGN) if of_halves and chosen["prompt"][0].endswith(".") else more'),
-        "letters-no-better",
+        "halves", "in place of letters there are questions and answers, and pages are not read", "experiment/base",
+        OF_HALVES.format("""long = max(map(len, chosen["prompt"][0].split())) > 1
+    more = (0, ALIGN) if of_halves and long else more
+    chosen = chosen if long else tasks.examples(base.pool(), 240, base.seed)"""), "letters-no-better",
     ),
     Mutation(
         "halves", "of more than 240 halves the students read none", "experiment/base",
