@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import re
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree as ET
 
 import pytest
 import scoreboard
@@ -38,6 +40,22 @@ def html(page: str) -> Path:
 
 def test_the_root_leads_to_the_front_page():
     assert "book/index.html" in (SITE / "index.html").read_text("utf-8")
+
+
+def test_the_epub_is_whole():
+    with zipfile.ZipFile(SITE / "dragons-eyes.epub") as book:
+        names = set(book.namelist())
+        written = {name: book.read(name) for name in names if name.endswith((".xhtml", ".opf", ".ncx"))}
+    assert {f"{page}.xhtml" for page in PAGES} <= names
+    for name, content in written.items():
+        tree = ET.fromstring(content)  # a reader refuses a page that is no XML
+        for element in tree.iter():
+            tag, where = element.tag.rpartition("}")[2], element.get("src", "")
+            assert tag not in {"script", "select", "form", "iframe"}, f"{name}: {tag} needs a browser"
+            if tag == "img":
+                assert (Path("/") / Path(name).parent / where).resolve().as_posix().lstrip("/") in names, where
+                assert element.get("alt"), f"{name}: {where} has no alt text"
+    assert b"<dc:title>Dotting the Dragon" in written["content.opf"]
 
 
 @pytest.mark.parametrize("page", PAGES)
