@@ -349,8 +349,9 @@ def test_a_changed_entry_shows_its_verdict_as_first_written(first, verdict, mean
     assert line["verdict"] == b.verdict("a-beats-b") == "reproduced"
     assert line["first"]["verdict"] == verdict and line["first"]["mean"] == pytest.approx(mean)
     assert line["since"] == "<0.6>, which seed 2 missed"
-    for page in (repr(b), b.lines(), b._repr_html_()):
+    for page in (repr(b), b._repr_html_()):
         assert "s first written" in page and verdict in page.split("first written")[1]
+    assert "written" not in b.lines()  # noise may change that verdict where it leaves this one
     assert "&lt;0.6&gt;" in b._repr_html_() and "<0.6>" not in b._repr_html_()
     assert notebooks.fault(b.results()) is None
 
@@ -358,7 +359,7 @@ def test_a_changed_entry_shows_its_verdict_as_first_written(first, verdict, mean
 def test_a_first_form_that_cannot_be_measured_any_more_is_named_all_the_same():
     b = book(since="at another temperature").check(tidy({"a": [0.9], "b": [0.5]}))
     assert b.results()["entries"][0]["first"] == {"verdict": "not measured any more"}
-    assert "not measured any more" in b.lines() and "at another temperature" in b._repr_html_()
+    assert "not measured any more" in repr(b) and "at another temperature" in b._repr_html_()
     assert notebooks.fault(b.results()) is None
 
 

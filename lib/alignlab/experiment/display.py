@@ -14,6 +14,8 @@ UNSETTLED = "unsettled: seen to differ with the seeds or the processor"
 def lines(results: Iterable[dict], unsettled: Collection[str] = ()) -> str:
     """One line per entry of `Ledger.results` that noise cannot change unless the verdict changes.
 
+    The verdict under a first form is left out: many a form was changed because that verdict hung on luck.
+
     Args:
         unsettled: ids of entries whose verdict was seen to differ with other seeds or on another processor. Their lines
             say so instead of naming one; the table of the ledger shows what this run gave.
@@ -30,7 +32,7 @@ def lines(results: Iterable[dict], unsettled: Collection[str] = ()) -> str:
             continue
         n = len(e["values"])
         count = f" ({n} of {n} seeds)" if e["verdict"] in ("reproduced", "opposite", "held") else ""
-        out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}{_first(e)}")
+        out.append(f"{e['kind']:8}{e['id']:31} {e['verdict']}{count}")
     return "\n".join(out)
 
 
