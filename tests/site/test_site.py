@@ -20,6 +20,7 @@ from browsing import DESK, PHONE, ROOT, SITE, each_look_once, file_of, show
 from bs4 import BeautifulSoup
 
 from tools import notebooks as reader
+from tools.checks import EPUB
 from tools.notebooks import notebooks, pages
 
 PAGES = list(pages(ROOT))
@@ -43,7 +44,7 @@ def test_the_root_leads_to_the_front_page():
 
 
 def test_the_epub_is_whole():
-    with zipfile.ZipFile(SITE / "dragons-eyes.epub") as book:
+    with zipfile.ZipFile(SITE / EPUB.name) as book:
         names = set(book.namelist())
         written = {name: book.read(name) for name in names if name.endswith((".xhtml", ".opf", ".ncx"))}
     assert {f"{page}.xhtml" for page in PAGES} <= names
