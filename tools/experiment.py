@@ -50,7 +50,8 @@ def digest(file: Path) -> str:
     kept = _kept(file)
     for node in (n for t in kept for n in ast.walk(t) if isinstance(n, ast.Call)):
         if isinstance(node.func, ast.Attribute) and node.func.attr in LINES:
-            for said in [*node.args[1:], *(k.value for k in node.keywords if k.arg in ("paper", "since"))]:
+            node.keywords = [k for k in node.keywords if k.arg not in ("paper", "since")]
+            for said in node.args[1:]:
                 if isinstance(said, ast.Constant) and isinstance(said.value, str):
                     said.value = ""
     return _hash([_plain(t) for t in kept])

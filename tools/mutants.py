@@ -691,6 +691,30 @@ def pairs(dataset, tokenizer, template=True):
 """, "coins-teach-nothing",
     ),
     Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "truth-falls"),
+    Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "penalty-holds-back"),
+    Mutation(
+        "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
+        "truth-rises-first",
+    ),
+    Mutation(
+        "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
+        "reward-keeps-rising",
+    ),
+    Mutation(
+        "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
+        "mixing-keeps-the-gain",
+    ),
+    Mutation(
+        "three-stages", "the reward model learns to prefer the reply that was not chosen", "training/losses", """
+unbroken = bradley_terry
+
+
+def bradley_terry(model, batch):
+    sides = {"chosen": "rejected", "rejected": "chosen"}
+    turned = {k: k.split("_", 1) for k in batch}
+    return unbroken(model, {f"{sides[side]}_{rest}": batch[k] for k, (side, rest) in turned.items()})
+""", "judge-agrees",
+    ),
     Mutation(
         "three-stages", "fine-tuning on comparisons goes the wrong way", "training/losses", """
 unbroken = dpo

@@ -45,6 +45,7 @@ REMARK, OTHER_MARGIN, OTHER_BATCH = (
          True),
         (experiment.digest, "People met 10 times against people met once", "The same in other words", True),
         (experiment.digest, "both groups were on webs", "each group was on a web", True),
+        (experiment.digest, "margin=0.7", "margin=0.7, since='Asked otherwise before'", True),
         (experiment.digest, '("10 times", "some")', '("5 times", "some")', False),
     ],
 )  # fmt: skip
