@@ -690,7 +690,10 @@ def pairs(dataset, tokenizer, template=True):
     return unbroken(moved, tokenizer, template)
 """, "coins-teach-nothing",
     ),
-    Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "truth-falls"),
+    Mutation(
+        "three-stages", "everybody trains with a heavy penalty", "training/losses", PENALTY.replace("0.3", "1.0"),
+        "truth-falls",
+    ),
     Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "penalty-holds-back"),
     Mutation(
         "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
