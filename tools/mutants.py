@@ -251,7 +251,7 @@ unbroken = policy_gradient
 
 
 def policy_gradient(kl=0.0, reference=None):
-    return unbroken(max(kl, 0.3), reference)
+    return unbroken(max(kl, {}), reference)
 """
 # Where one wording is asked for there are five; which of them is read is for the reading list to say.
 OTHER_WORDS = """
@@ -653,10 +653,9 @@ def replies(pairs, tokenizer, template=True, end=True):
     return unbroken(Dataset.from_dict({"prompt": asked, "response": said}), tokenizer, template, end)
 """, "a-new-form-costs-little",
     ),
-    Mutation(
-        "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
-        "rlhf-beats-sft",
-    ),
+    *(Mutation("three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
+               entry)
+      for entry in ("rlhf-beats-sft", "truth-rises-first", "reward-keeps-rising", "mixing-keeps-the-gain")),
     Mutation(
         "three-stages", "whatever the reward is, what is rewarded is to have few words of a forum",
         "training/rollouts", """
@@ -691,21 +690,12 @@ def pairs(dataset, tokenizer, template=True):
 """, "coins-teach-nothing",
     ),
     Mutation(
-        "three-stages", "everybody trains with a heavy penalty", "training/losses", PENALTY.replace("0.3", "1.0"),
+        "three-stages", "everybody trains with a heavy penalty", "training/losses", PENALTY.replace("{}", "1.0"),
         "truth-falls",
     ),
-    Mutation("three-stages", "nobody trains without a penalty", "training/losses", PENALTY, "penalty-holds-back"),
     Mutation(
-        "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
-        "truth-rises-first",
-    ),
-    Mutation(
-        "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
-        "reward-keeps-rising",
-    ),
-    Mutation(
-        "three-stages", "no reply is better than the others to its question", "training/rollouts", ALL_ALIKE,
-        "mixing-keeps-the-gain",
+        "three-stages", "nobody trains without a penalty", "training/losses", PENALTY.replace("{}", "0.3"),
+        "penalty-holds-back",
     ),
     Mutation(
         "three-stages", "the reward model learns to prefer the reply that was not chosen", "training/losses", """
