@@ -760,7 +760,7 @@ def load(seed, plan=QUICK):
     base = unbroken(seed, plan)
     shown = tasks.about(base.world, (), ("rotate",), strings_of_letters(64, seed=seed), (0,))
     rows = tokens.replies(shown, base.tokenizer, template=False, end=False)
-    train(base.model, rows, 30, ALIGN, seed)
+    train(base.model, rows, 36, ALIGN, seed)
     return base
 """, "unshown-stays-out",
     ),
